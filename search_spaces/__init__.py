@@ -1,0 +1,1 @@
+"""What may be searched: YAML spaces, and the code that turns one into a define-by-run space."""

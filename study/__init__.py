@@ -1,0 +1,1 @@
+"""One study, from configuration to Pareto front: the only package that knows Ray Tune and Optuna."""

@@ -1,0 +1,126 @@
+"""Checks across a configuration and its search space, before anything slow starts."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from search_spaces.space import (
+    Choice,
+    Entry,
+    FloatRange,
+    IntRange,
+    LayerMap,
+    SearchSpace,
+    SpaceError,
+    Surroundings,
+    load_space,
+)
+from study.config import StudyConfig
+from study.errors import UserError
+from trainables.layer_mapping import mapped_layers
+from trainables.recipe import Recipe
+
+_SAMPLES = 200
+
+
+def surroundings(config: StudyConfig) -> Surroundings:
+    """What the study's space needs to know of its models and languages."""
+    return Surroundings(
+        student_layers={"image": config.student.image.layers, "text": config.student.text.layers},
+        teacher_layers={"image": config.teacher.model.image.layers, "text": config.teacher.model.text.layers},
+        languages=config.data.languages,
+    )
+
+
+def checked_space(config: StudyConfig) -> SearchSpace:
+    """The study's space, after every entry was held against what a recipe can be.
+
+    Raises:
+        UserError: naming the space's file, the entry, the value and what would be right.
+    """
+    try:
+        space = load_space(config.search.space)
+    except SpaceError as error:
+        raise UserError(f"search.space: {error}") from None
+    for name, entry in space.entries.items():
+        _check_entry(space.source, name, entry)
+    around = surroundings(config)
+    rng = random.Random(0)
+    for _ in range(_SAMPLES):  # what no single entry shows: a choice that lacks the settings that it needs
+        point = space.suggest(_RandomPoint(rng), around)
+        try:
+            recipe = Recipe.model_validate(point)
+            for tower, mapping in (("image", recipe.image_mapping), ("text", recipe.text_mapping)):
+                mapped_layers(mapping, around.student_layers[tower], around.teacher_layers[tower])  # type: ignore[index]
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reason = str(first["msg"]).removeprefix("Value error, ")
+            raise UserError(f"{space.source}: {where + ': ' if where else ''}{reason}") from None
+        except ValueError as error:
+            raise UserError(f"{space.source}: {error}") from None
+    return space
+
+
+def _check_entry(source: str, name: str, entry: Entry) -> None:
+    kind: Any = Recipe
+    path: list[str] = []
+    for part in name.split("."):
+        fields = getattr(kind, "model_fields", None)
+        if fields is not None:
+            if part not in fields:
+                _refuse(source, name, part, path, list(fields))
+            kind = fields[part].rebuild_annotation()
+        else:
+            keys, kind = getattr(kind, "__args__", (None, None))
+            try:
+                TypeAdapter(keys).validate_python(part)
+            except ValidationError as error:
+                raise UserError(f"{source}: {name}: {part} {_wish(error)}") from None
+        path.append(part)
+    if isinstance(entry, Choice):
+        values: Sequence[Any] = entry.choice
+    elif isinstance(entry, FloatRange):
+        values = entry.float
+    elif isinstance(entry, IntRange):
+        values = entry.int
+    elif isinstance(entry, LayerMap):
+        values = [(1,)]
+    else:
+        values = [{"en": entry.languages[0]}]
+    for value in values:
+        try:
+            TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"{source}: {name}: {value!r} {_wish(error)}") from None
+
+
+def _refuse(source: str, name: str, part: str, path: Sequence[str], known: list[str]) -> None:
+    near = difflib.get_close_matches(part, known, 1)
+    hint = f"did you mean {'.'.join([*path, near[0]])}?" if near else f"there are {', '.join(known)}"
+    raise UserError(f"{source}: {name}: a recipe has no such field: {hint}")
+
+
+def _wish(error: ValidationError) -> str:
+    return str(error.errors(include_url=False)[0]["msg"]).replace("Input should be", "should be")
+
+
+class _RandomPoint:
+    """Answers a space's questions at random, as a sampler would."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._rng.choice(choices)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self._rng.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return self._rng.randint(low, high)

@@ -1,0 +1,321 @@
+"""`StudyConfig`: the typed form of a study's YAML file, checked as a whole before anything slow starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from study.errors import UserError
+from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
+from trainables.data.emoji import LANGUAGES, Split
+from trainables.models.spec import Count, Typed
+
+_PRESETS = Path(__file__).parent / "presets"
+DEFAULT_PRESET = "emoji_clip"
+CONTROL_LANGUAGE = "en"
+
+Sampler = Literal["tpe", "nsga2", "gp", "random"]
+# What a trial reports, so what a study may optimise or constrain.
+Metric = Literal["retrieval_map", "vqa_variance", "vqa_std", "vqa_accuracy", "vqa_lift_kept"]
+
+
+class StorageConfig(Typed):
+    """Where the study's folder and its Optuna storage lie."""
+
+    path: str = "runs"
+    # `sqlite` for a file in the study's folder, or `env:NAME` for a URL in the environment, which is never written down.
+    optuna: Annotated[str, Field(pattern=r"^(sqlite|env:[A-Za-z_][A-Za-z0-9_]*)$")] = "sqlite"
+
+
+class CaptionSource(Typed):
+    """Pictures with captions."""
+
+    source: Literal["emoji"] = "emoji"
+    split: Split = "train"
+
+
+class QuestionSource(Typed):
+    """Pictures with multiple-choice questions, drawn in a style that training does not show."""
+
+    source: Literal["emoji_vqa"] = "emoji_vqa"
+    split: Literal["validation", "test"] = "validation"
+
+
+class HeldOutConfig(Typed):
+    """Scored once, for the front alone."""
+
+    retrieval: CaptionSource = CaptionSource(split="test")
+    vqa: QuestionSource = QuestionSource(split="test")
+
+
+class DataConfig(Typed):
+    """The languages, as frequent as the teacher sees them, most frequent first, and the source of each purpose."""
+
+    languages: tuple[str, ...] = LANGUAGES
+    train: CaptionSource = CaptionSource()
+    retrieval: CaptionSource = CaptionSource(split="validation")
+    vqa: QuestionSource = QuestionSource()
+    test: HeldOutConfig = HeldOutConfig()
+
+    @field_validator("languages")
+    @classmethod
+    def _known_and_distinct(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        for language in languages:
+            if language not in LANGUAGES:
+                raise ValueError(f"the emoji data has no language '{language}': it has {' '.join(LANGUAGES)}")
+            if languages.count(language) > 1:
+                raise ValueError(f"'{language}' is listed twice")
+        if len(languages) < 2:
+            raise ValueError("a variance over languages needs at least two of them")
+        if CONTROL_LANGUAGE not in languages:
+            raise ValueError(f"English ({CONTROL_LANGUAGE}) is the control language of strategy ed and must be listed")
+        return languages
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self) -> Self:
+        if self.train.split != "train":
+            raise ValueError(f"train.split: only the split train has training pictures, not {self.train.split}")
+        used = [self.train.split, self.retrieval.split, self.test.retrieval.split]
+        if len(set(used)) < len(used) or self.vqa.split == self.test.vqa.split:
+            raise ValueError("train, retrieval, vqa and test must use different splits, or scores mean nothing")
+        return self
+
+
+class Bound(Typed):
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a constraint needs a min or a max")
+        return self
+
+
+class SchedulerConfig(Typed):
+    """Early stopping: `moasha` stops the worse of the trials that reached a rung, `none` lets all trials run."""
+
+    kind: Literal["moasha", "none"] = "moasha"
+    rungs: tuple[Count, ...] = (40,)  # steps at which trials report and the worse ones stop
+    reduction: Annotated[float, Field(gt=1)] = 2.0  # one in so many trials goes on from a rung
+    evaluation_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of the validation items, at a rung
+
+    @field_validator("rungs")
+    @classmethod
+    def _rising(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if list(rungs) != sorted(set(rungs)):
+            raise ValueError(f"rungs {list(rungs)} are not strictly increasing")
+        return rungs
+
+
+class SearchConfig(Typed):
+    """What is searched, how, and for what."""
+
+    space: str = "full"
+    sampler: Sampler = "tpe"
+    trials: Count = 20
+    objectives: dict[Metric, Literal["maximise", "minimise"]] = {
+        "retrieval_map": "maximise",
+        "vqa_variance": "minimise",
+    }
+    constraints: dict[Metric, Bound] = {"vqa_lift_kept": Bound(min=0.5)}
+    scheduler: SchedulerConfig = SchedulerConfig()
+
+    @field_validator("objectives")
+    @classmethod
+    def _several(cls, objectives: dict[Metric, str]) -> dict[Metric, str]:
+        if len(objectives) < 2:
+            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(get_args(Metric))}")
+        return objectives
+
+
+class ResourcesConfig(Typed):
+    """What one trial gets, and how many run at once."""
+
+    # 0: the trial trains in its own process; N: it trains on N Ray Train workers.
+    workers_per_trial: Annotated[int, Field(ge=0)] = 0
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    concurrent_trials: Count | Literal["auto"] = "auto"
+
+
+class StudyConfig(Typed):
+    """A whole study. Every key has a default; a preset names them all."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "study"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    storage: StorageConfig = StorageConfig()
+    data: DataConfig = DataConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    cache: CacheConfig = CacheConfig()
+    student: StudentConfig = StudentConfig()
+    training: TrainingConfig = TrainingConfig()
+    search: SearchConfig = SearchConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        beyond = [rung for rung in self.search.scheduler.rungs if rung >= self.training.steps]
+        if beyond:
+            raise ValueError(
+                f"search.scheduler.rungs: rung {beyond[0]} is not below training.steps, {self.training.steps}"
+            )
+        for tower in ("image", "text"):
+            student, teacher = getattr(self.student, tower), getattr(self.teacher.model, tower)
+            if student.layers > teacher.layers:
+                raise ValueError(
+                    f"student.{tower}.layers: {student.layers} cannot be mapped into the teacher's {teacher.layers} "
+                    f"layers (teacher.model.{tower}.layers): at most {teacher.layers}"
+                )
+            if student.width % teacher.head_width:
+                raise ValueError(
+                    f"student.{tower}.width: {student.width} is not a multiple of the head width {teacher.head_width}"
+                )
+            if teacher.width % teacher.head_width:
+                raise ValueError(
+                    f"teacher.model.{tower}.width: {teacher.width} is not a multiple of the head width "
+                    f"{teacher.head_width}"
+                )
+        image = self.teacher.model.image
+        if image.image_size % image.patch_size:
+            raise ValueError(
+                f"teacher.model.image.image_size: {image.image_size} is not a multiple of the patch size "
+                f"{image.patch_size}"
+            )
+        workers = self.resources.workers_per_trial
+        if workers > 1 and self.training.batch_size % workers:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is not a multiple of "
+                f"resources.workers_per_trial, {workers}"
+            )
+        return self
+
+
+def available_presets() -> list[str]:
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
+
+
+def load_config(source: str, overrides: Sequence[str] = (), name: str | None = None) -> StudyConfig:
+    """The configuration in a preset or file, with ``KEY=VALUE`` overrides, checked.
+
+    Raises:
+        UserError: naming file, key, value and what would be right.
+    """
+    path, content = _read(source)
+    for override in overrides:
+        _apply(content, override)
+    if name is not None:
+        content["name"] = name
+    try:
+        return StudyConfig.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_message(path, content, error)) from None
+
+
+def dump_config(config: StudyConfig) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def storage_url(config: StorageConfig, folder: Path) -> str:
+    """The Optuna storage of a study in ``folder``.
+
+    Raises:
+        UserError: if the environment variable that holds the URL is not set.
+    """
+    if config.optuna == "sqlite":
+        return f"sqlite:///{folder / 'study.db'}"
+    variable = config.optuna.removeprefix("env:")
+    if not os.environ.get(variable):
+        raise UserError(f"storage.optuna: the environment variable {variable} is not set; it must hold a database URL")
+    return os.environ[variable]
+
+
+def _read(source: str) -> tuple[str, dict[str, Any]]:
+    path = _PRESETS / f"{source}.yaml"
+    if not path.is_file():
+        path = Path(source)
+        if not path.is_file():
+            near = difflib.get_close_matches(source, available_presets(), 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(
+                f"no preset or file '{source}': {hint}presets are {', '.join(available_presets())}, "
+                "anything else is the path of a YAML file"
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a configuration is a mapping of keys to values, not {type(content).__name__}")
+    return str(path), content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set a dotted key; values are read as YAML, so that numbers, lists and null are what they look like."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: write it as KEY=VALUE, for example --set search.trials=40")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
+    *path, last = key.split(".")
+    branch = content
+    for part in path:
+        found = branch.setdefault(part, {})
+        if not isinstance(found, dict):
+            raise UserError(f"--set {override}: {part} is a value, not a section")
+        branch = found
+    branch[last] = value
+
+
+def _message(path: str, content: Mapping[str, Any], error: ValidationError) -> str:
+    """The first mistake, in one line."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"] if part != "[key]"]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], known, 1)
+        hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
+        return f"{path}: unknown key {key}: {hint}"
+    if not location:  # a check across sections names its keys itself
+        return f"{path}: {_reason(first)}"
+    value = "" if isinstance(first["input"], Mapping) else f", not {_short(first['input'])}"
+    reason = _reason(first)
+    if first["type"] == "value_error":
+        return f"{path}: {key}: {reason}"
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        allowed = [word.strip("'") for word in str(first["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
+        near = difflib.get_close_matches(first["input"], allowed, 1)
+        reason += f" (did you mean {near[0]}?)" if near else ""
+    return f"{path}: {key}: {reason}{value}"
+
+
+def _reason(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.replace("Input should be", "should be").replace("String should match pattern", "should match")
+    return message
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _keys_at(location: Sequence[str]) -> list[str]:
+    """The keys of the section at ``location``, where sections are models."""
+    model: Any = StudyConfig
+    for part in location:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field is not None else None
+    return list(model.model_fields) if hasattr(model, "model_fields") else []

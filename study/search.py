@@ -1,0 +1,231 @@
+"""Optuna's proposals for Ray Tune, over ask and tell.
+
+Ray's own `OptunaSearch` cannot carry this study: with several objectives it tells Optuna that stopped and crashed
+trials are complete, it leaves trials running for ever when a metric is missing, and it knows neither constraints nor
+what a restarted study has already done.
+
+What Optuna is told: a complete trial, its objectives and by how much it violates each constraint; a stopped trial,
+that it was pruned, without values, since values after fewer steps would mislead a sampler, while TPE counts a pruned
+trial among the bad ones; a failed trial, that it failed, which samplers leave out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune import Callback
+from ray.tune.search import Searcher
+
+from analysis.pareto import violation
+from search_spaces.space import SearchSpace, Surroundings
+from study.config import SearchConfig
+from study.ledger import Ledger, State, TrialRecord
+from trainables.recipe import Recipe
+
+
+def make_sampler(config: SearchConfig, seed: int, asked: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a study that has ``asked`` trials: a resumed study draws on, it does not draw again."""
+    seed = (seed * 1_000_003 + asked) % 2**32
+    if config.sampler == "tpe":
+        startup = min(10, max(5, config.trials // 3))
+        return optuna.samplers.TPESampler(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=startup, seed=seed
+        )
+    if config.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=max(4, min(50, config.trials // 4)), seed=seed)
+    if config.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def open_storage(config: SearchConfig, name: str, url: str) -> optuna.Study:
+    """The Optuna study of this name, created if it is not there."""
+    directions = ["maximize" if way == "maximise" else "minimize" for way in config.objectives.values()]
+    study = optuna.create_study(storage=url, study_name=name, directions=directions, load_if_exists=True)
+    study.set_metric_names(list(config.objectives))
+    return study
+
+
+class Trials:
+    """The trials of one study in Optuna and in the ledger, kept in step with each other."""
+
+    def __init__(self, study: optuna.Study, ledger: Ledger, config: SearchConfig, seed: int) -> None:
+        self.study = study
+        self.ledger = ledger
+        self._config = config
+        self._seed = seed
+        self.unfinished: list[TrialRecord] = []
+        self.finished: list[TrialRecord] = []
+
+    def reconcile(self) -> None:
+        """Bring both records into line after whatever ended the last run.
+
+        A trial that the ledger has finished but Optuna has not is told now. One that Optuna started but the ledger
+        never saw has run nothing: it is told failed. The rest goes on.
+        """
+        records = {record.number: record for record in self.ledger.records()}
+        for frozen in self.study.get_trials(deepcopy=False):
+            record = records.get(frozen.number)
+            result = record.result if record else None
+            if frozen.state == TrialState.RUNNING:
+                if record is None:
+                    self.study.tell(frozen.number, state=TrialState.FAIL)
+                elif result is not None:
+                    self._tell(record, result["state"], result["metrics"])
+        for record in records.values():
+            (self.unfinished if record.result is None else self.finished).append(record)
+
+    def ask(self, space: SearchSpace, around: Surroundings) -> TrialRecord:
+        """A new trial, proposed by the sampler and written down before anything runs."""
+        trial = self.study.ask()
+        recipe = Recipe.model_validate(space.suggest(trial, around))
+        seed = (self._seed * 1_000_003 + trial.number) % 2**31
+        return self.ledger.begin(trial.number, recipe, seed)
+
+    def finish(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
+        """Write down how a trial ended, then tell Optuna."""
+        metrics = last.get("metrics", {})
+        if state == "complete" and not all(math.isfinite(metrics.get(name, math.nan)) for name in self._metrics):
+            missing = [name for name in self._metrics if not math.isfinite(metrics.get(name, math.nan))]
+            state, reason = "failed", f"no finite {', '.join(missing)}"
+        self.ledger.finish(record, state, reason, last)
+        self._tell(record, state, metrics)
+        self.finished.append(record)
+
+    @property
+    def _metrics(self) -> list[str]:
+        return [*self._config.objectives, *self._config.constraints]
+
+    def _tell(self, record: TrialRecord, state: State, metrics: Mapping[str, float]) -> None:
+        frozen = self.study.get_trials(deepcopy=False)[record.number]
+        # By id, since the process that asked for the trial may be gone.
+        trial = optuna.Trial(self.study, frozen._trial_id)
+        trial.set_user_attr("strategy", record.recipe.strategy)
+        for name, value in metrics.items():
+            trial.set_user_attr(name, value)
+        if state == "complete":
+            for name, bound in self._config.constraints.items():
+                trial.set_constraint(name, violation(metrics, {name: bound.model_dump()}))
+            self.study.tell(record.number, [metrics[name] for name in self._config.objectives])
+        else:
+            self.study.tell(record.number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
+
+
+class OptunaSearcher(Searcher):
+    """Hands Tune the unfinished trials of an earlier run first, then new ones up to the budget."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        budget: int,
+        propose: Callable[[], TrialRecord],
+        plan: Callable[[TrialRecord], dict[str, Any]],
+    ) -> None:
+        """``plan`` turns a trial into Tune's configuration of it; ``budget`` counts all trials of the study."""
+        super().__init__()
+        self._trials = trials
+        self._waiting = list(trials.unfinished)
+        self._left = budget - len(trials.unfinished) - len(trials.finished)
+        self._propose = propose
+        self._plan = plan
+        self.running: dict[str, TrialRecord] = {}  # by Tune's trial id
+
+    @property
+    def left(self) -> int:
+        """How many trials have still to be handed out."""
+        return len(self._waiting) + max(0, self._left)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._waiting:
+            record = self._waiting.pop(0)
+        elif self._left > 0:
+            self._left -= 1
+            record = self._propose()
+        else:
+            return Searcher.FINISHED
+        self.running[trial_id] = record
+        return self._plan(record)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Told by `Recorder`, which also hears why a trial failed."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # a study goes on from its ledger, never from the state that Tune pickles
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing, for the same reason."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a study goes on from its ledger, not from Ray's state")
+
+
+class Recorder(Callback):
+    """Writes every report and every end of a trial into the ledger, and tells Optuna."""
+
+    def __init__(self, trials: Trials, searcher: OptunaSearcher, changed: Callable[[], None]) -> None:
+        """``changed`` is called after every event."""
+        self._trials = trials
+        self._searcher = searcher
+        self._changed = changed
+        self._last: dict[str, dict[str, Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as for the searcher
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._changed()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._take(trial.trial_id, result)
+        self._changed()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # The result that makes the scheduler stop a trial may reach callbacks only as the trial's last one.
+        self._take(trial.trial_id, trial.last_result or {})
+        record = self._searcher.running.pop(trial.trial_id, None)
+        if record is None:
+            return
+        last = self._last.pop(trial.trial_id, {})
+        if last.get("failure"):
+            self._trials.finish(record, "failed", last["failure"], last)
+        elif last.get("final"):
+            self._trials.finish(record, "complete", None, last)
+        elif last:
+            self._trials.finish(record, "stopped", f"behind others at step {last['step']}", last)
+        else:
+            self._trials.finish(record, "failed", "ended without a result", {})
+        self._changed()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self._searcher.running.pop(trial.trial_id, None)
+        if record is None:
+            return
+        last = self._last.pop(trial.trial_id, {})
+        self._trials.finish(record, "failed", _reason(trial.get_error()), last)
+        self._changed()
+
+    def _take(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Append a report that is new to the ledger."""
+        record = self._searcher.running.get(trial_id)
+        if record is None or "result" not in result:
+            return
+        report = json.loads(result["result"])
+        known = self._last.get(trial_id)
+        if known is not None and (known["step"], known["final"]) == (report["step"], report["final"]):
+            return
+        self._last[trial_id] = report
+        self._trials.ledger.report(record, report)
+
+
+def _reason(traceback: str | None) -> str:
+    """The last telling line of a traceback."""
+    lines = [line.strip() for line in (traceback or "").splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line or "Exception" in line or "died" in line]
+    return (errors or lines or ["the process of the trial ended without a message"])[-1][:500]

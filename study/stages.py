@@ -1,0 +1,196 @@
+"""The stages around the search, each in a Ray process that streams its progress back: data, teacher, cache, test.
+
+The driver itself stays light: it imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from search_spaces.space import SearchSpace
+from study.config import StudyConfig
+from trainables.layer_mapping import mapped_layers
+from trainables.recipe import LayerMapping
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Where the prepared data lies, and what the next stages need to know of it."""
+
+    tokenizer: Path
+    vocab_size: int
+    train: Path
+    retrieval: Path
+    vqa: Path
+    test_retrieval: Path
+    test_vqa: Path
+
+
+def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
+    """The teacher layers of each tower, counted from 0, that a recipe of the space may map a student layer to."""
+    wanted: dict[str, list[int]] = {}
+    for tower in ("image", "text"):
+        student, teacher = getattr(config.student, tower).layers, getattr(config.teacher.model, tower).layers
+        kinds = space.values(f"{tower}_mapping.kind") or [LayerMapping().kind]
+        found: set[int] = set()
+        for kind in kinds:
+            reached = range(teacher) if kind == "monotone" else mapped_layers(LayerMapping(kind=kind), student, teacher)
+            found.update(reached)
+        wanted[tower] = sorted(found)
+    return wanted
+
+
+class Stages:
+    """Runs in a Ray actor; every method is a generator of (done, total) pairs that ends with its result."""
+
+    def __init__(self, config: StudyConfig, threads: int) -> None:
+        import torch
+
+        if threads:
+            torch.set_num_threads(threads)
+        self._config = config
+
+    def prepare(self) -> Iterator[Any]:
+        """The data as arrays, and the tokenizer: `Prepared`."""
+        from trainables.data.embedded import prepare_captions, prepare_questions, training_texts
+        from trainables.models.tokenizer import Tokenizer, fit_bpe
+
+        config = self._config
+        data, languages = config.data, config.data.languages
+        settings = config.teacher.tokenizer
+        size = config.teacher.model.image.image_size
+        folder = fit_bpe(training_texts(languages), settings.vocab_size)
+        yield 1, 6
+        tokenizer = Tokenizer(folder, settings.context_length)
+        folders: list[Path] = []
+        for source in (data.train, data.retrieval, data.test.retrieval):
+            folders.append(prepare_captions(source.split, languages, size, tokenizer))
+            yield 1 + len(folders), 6
+        for questions in (data.vqa, data.test.vqa):
+            folders.append(prepare_questions(questions.split, languages, size, tokenizer))
+            yield 1 + len(folders), 6
+        train, retrieval, test_retrieval, vqa, test_vqa = folders
+        yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+
+    def teacher(self, prepared: Prepared) -> Iterator[Any]:
+        """The folder of the fitted teacher."""
+        from trainables.teacher import TeacherSource, fit_teacher
+
+        config = self._config
+        source = TeacherSource(config.teacher, prepared.train, prepared.vocab_size, config.seed)
+        yield from _streamed(lambda progress: fit_teacher(source, config.training.precision, progress))
+
+    def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
+        """The teacher's scores on validation, its parameters, the questions' chance level, and the student's sizes."""
+        from trainables.data.prepared import VisualQuestions
+        from trainables.models.factory import read_spec
+        from trainables.student import student_spec
+
+        scores, parameters = self._score(teacher, prepared.retrieval, prepared.vqa)
+        chance = VisualQuestions.load(prepared.vqa).chance
+        yield scores, parameters, chance, student_spec(self._config.student, read_spec(teacher))
+
+    def cache(self, teacher: Path, prepared: Prepared, layers: dict[Any, list[int]]) -> Iterator[Any]:
+        """The folder of the teacher cache."""
+        from trainables.teacher_cache import build_cache
+
+        config = self._config
+        yield from _streamed(
+            lambda progress: build_cache(
+                teacher, prepared.train, config.cache, layers, config.seed, config.training.precision, progress
+            )
+        )
+
+    def test(self, teacher: Path, students: list[Path], prepared: Prepared) -> Iterator[Any]:
+        """The scores of the teacher, and of saved students in their order, on test."""
+        from trainables.data.prepared import VisualQuestions
+        from trainables.evaluation.evaluate import lift_kept
+
+        total = len(students) + 1
+        chance = VisualQuestions.load(prepared.test_vqa).chance
+        of_teacher = self._score(teacher, prepared.test_retrieval, prepared.test_vqa)[0]
+        yield 1, total
+        found = []
+        for folder in students:
+            scores = self._score(folder, prepared.test_retrieval, prepared.test_vqa)[0]
+            accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
+            scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance)
+            found.append(scores)
+            yield 1 + len(found), total
+        yield of_teacher, found
+
+    def _score(self, model: Path, captions: Path, questions: Path) -> tuple[dict[str, Any], int]:
+        from trainables.data.prepared import CaptionedImages, VisualQuestions
+        from trainables.device import default_device
+        from trainables.evaluation.evaluate import evaluate
+        from trainables.models.factory import load_model
+
+        encoder = load_model(model).to(default_device())
+        found = evaluate(
+            encoder,
+            CaptionedImages.load(captions),
+            VisualQuestions.load(questions),
+            self._config.training.precision,
+        )
+        return {"languages": found.languages, "summary": found.summary}, encoder.parameter_count()
+
+
+def _streamed(work: Callable[[Callable[[int, int], None]], Any]) -> Iterator[Any]:
+    """Run ``work(progress)`` in a thread; its progress, and then its result, as a generator."""
+    events: queue.Queue[tuple[str, Any]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            result = work(lambda done, total: events.put(("progress", (done, total))))
+            events.put(("result", result))
+        except BaseException as error:
+            events.put(("error", error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        kind, value = events.get()
+        if kind == "error":
+            raise value
+        yield value
+        if kind == "result":
+            return
+
+
+class StageRunner:
+    """The driver's side: an actor with `Stages` in it, for as long as the ``with`` block lasts."""
+
+    def __init__(self, config: StudyConfig, cpus: float, gpus: float) -> None:
+        self._actor_class = ray.remote(Stages)
+        self._options = {"num_cpus": cpus, "num_gpus": gpus}
+        self._arguments = (config, int(cpus))
+
+    def __enter__(self) -> StageRunner:
+        self._actor = self._actor_class.options(**self._options).remote(*self._arguments)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        ray.kill(self._actor)
+
+    def run(self, stage: str, *arguments: Any, progress: Callable[[int, int], None]) -> Any:
+        """Run one stage to its result, handing on its progress.
+
+        Raises:
+            Exception: what the stage itself raised.
+        """
+        method = getattr(self._actor, stage).options(num_returns="streaming")
+        value: Any = None
+        try:
+            for reference in method.remote(*arguments):
+                value = ray.get(reference)
+                if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value):
+                    progress(*value)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error  # the actor's own traceback goes into the log
+        return value

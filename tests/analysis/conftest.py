@@ -1,0 +1,115 @@
+"""A builder of study folders in the ledger's own format."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+LANGUAGES = ("en", "ja", "ar")
+
+
+class StudyFolder:
+    """A study on disk that tests fill one file at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        search = {
+            "objectives": {"retrieval_map": "maximise", "vqa_variance": "minimise"},
+            "constraints": {"vqa_lift_kept": {"min": 0.5}},
+            "trials": 20,
+        }
+        config = {"name": "tiny", "seed": 0, "data": {"languages": list(LANGUAGES)}, "search": search}
+        (path / "trials").mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+    def teacher(self, retrieval_map: float = 0.6, vqa_variance: float = 10.0, test: bool = True) -> StudyFolder:
+        scores = {"validation": self.scores(retrieval_map, vqa_variance, lift=None)}
+        if test:
+            scores["test"] = self.scores(retrieval_map - 0.02, vqa_variance + 1.0, lift=None)
+        self._write("teacher.json", {"family": "clip", "parameters": 6_100_000, "scores": scores})
+        return self
+
+    def trial(
+        self,
+        number: int,
+        retrieval_map: float = 0.3,
+        vqa_variance: float = 12.0,
+        state: str | None = "complete",
+        strategy: str = "fd",
+        lift: float = 0.8,
+        steps: int = 80,
+    ) -> Path:
+        """A trial with a report every 40 steps, better and better; with no state, it still runs."""
+        folder = f"trials/{number:05d}"
+        recipe = {"strategy": strategy, "training": {"learning_rate": 1e-3}}
+        self._write(f"{folder}/recipe.json", {"number": number, "recipe": recipe, "seed": number, "created": ""})
+        final = self.metrics(retrieval_map, vqa_variance, lift)
+        lines = [
+            {
+                "step": step,
+                "seconds": step / 10,
+                "final": step == steps and state == "complete",
+                "metrics": self.metrics(retrieval_map * step / steps, vqa_variance, lift),
+            }
+            for step in range(40, steps + 1, 40)
+        ]
+        if state != "failed":
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (self.path / folder / "reports.jsonl").write_text(text, encoding="utf-8")
+        if state is not None:
+            failed = state == "failed"
+            result = {
+                "state": state,
+                "reason": None if state == "complete" else f"{state} by the test",
+                "steps": 0 if failed else steps,
+                "seconds": steps / 10,
+                "metrics": {} if failed else final,
+                "scores": {} if failed else {"validation": self.scores(retrieval_map, vqa_variance, lift)},
+                "timing": {"setup": 1.0, "train": 6.0, "evaluate": 1.0},
+                "parameters": 3_500_000,
+            }
+            self._write(f"{folder}/result.json", result)
+        return self.path / folder
+
+    def tested(self, number: int, retrieval_map: float, vqa_variance: float) -> None:
+        scores = self.scores(retrieval_map, vqa_variance, 0.7)
+        self._write(f"trials/{number:05d}/test.json", {"metrics": scores["summary"], "scores": scores})
+
+    @staticmethod
+    def metrics(retrieval_map: float, vqa_variance: float, lift: float | None) -> dict[str, float]:
+        metrics = {
+            "retrieval_map": retrieval_map,
+            "vqa_variance": vqa_variance,
+            "vqa_std": math.sqrt(vqa_variance),
+            "vqa_variance_noise": vqa_variance / 8,
+            "vqa_accuracy": 0.45,
+        }
+        return metrics if lift is None else {**metrics, "vqa_lift_kept": lift}
+
+    def scores(self, retrieval_map: float, vqa_variance: float, lift: float | None) -> dict[str, Any]:
+        language = dict.fromkeys(
+            (
+                f"{score}_{way}"
+                for score in ("map", "recall_1", "recall_5", "recall_10", "mrr")
+                for way in ("i2t", "t2i")
+            ),
+            retrieval_map,
+        )
+        languages = {code: {**language, "vqa_accuracy": 0.45, "vqa_items": 1500} for code in LANGUAGES}
+        return {"languages": languages, "summary": self.metrics(retrieval_map, vqa_variance, lift)}
+
+    def _write(self, name: str, value: Any) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.fixture
+def study_folder(tmp_path: Path) -> StudyFolder:
+    """A study of three languages that has neither a teacher nor trials yet."""
+    return StudyFolder(tmp_path / "study")

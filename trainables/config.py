@@ -1,0 +1,120 @@
+"""The typed sections of a study's configuration that one trial and its teacher are made from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainables.models.spec import Count, ModelSpec, Typed
+from trainables.recipe import NotNegative, Positive, Recipe
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+class TokenizerConfig(Typed):
+    """A BPE tokenizer fitted on the training captions."""
+
+    vocab_size: Annotated[int, Field(ge=300)] = 4000
+    context_length: Annotated[int, Field(ge=4)] = 16
+
+
+class TeacherTower(Typed):
+    layers: Count
+    width: Count
+    head_width: Count = 64
+
+
+class TeacherImageTower(TeacherTower):
+    patch_size: Count = 12
+    image_size: Count = 48
+
+
+class TeacherModel(Typed):
+    """The sizes of a teacher that the study fits itself."""
+
+    embed_dim: Count = 192
+    image: TeacherImageTower = TeacherImageTower(layers=6, width=192)
+    text: TeacherTower = TeacherTower(layers=4, width=192)
+
+
+class FitConfig(Typed):
+    """How the teacher is fitted: the family's own loss, one caption an image."""
+
+    steps: Count = 240
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 0.1
+    language_exposure: Literal["zipf", "uniform"] = "zipf"
+
+
+class TeacherConfig(Typed):
+    """The model that students learn from."""
+
+    family: Literal["clip"] = "clip"
+    model: TeacherModel = TeacherModel()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    fit: FitConfig = FitConfig()
+
+
+class StudentTower(Typed):
+    layers: Count
+    width: Count
+
+
+class StudentConfig(Typed):
+    """The sizes of the student; what it does not name, it has from its teacher."""
+
+    image: StudentTower = StudentTower(layers=2, width=192)
+    text: StudentTower = StudentTower(layers=2, width=192)
+
+
+class TrainingConfig(Typed):
+    """What all trials of a study have in common."""
+
+    steps: Count = 120
+    batch_size: Annotated[int, Field(ge=2)] = 256  # over all workers of a trial
+    captions_per_image: Count = 1
+    precision: Precision = "auto"
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the steps
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of the steps, for wsd
+    max_gradient_norm: Positive = 1.0
+
+
+class CacheConfig(Typed):
+    """The teacher's outputs on the training data, computed once for all trials."""
+
+    views: Count = 6  # augmented views of every image
+
+
+class Paths(Typed):
+    """Where one trial finds its inputs."""
+
+    train: str
+    retrieval: str
+    vqa: str
+    teacher: str
+    cache: str
+
+
+class TrialPlan(Typed):
+    """Everything that a worker needs to run one trial: plain data, so that it travels as JSON."""
+
+    number: int
+    seed: int
+    recipe: Recipe
+    student: ModelSpec
+    training: TrainingConfig
+    language_weights: dict[str, float]
+    control_language: str
+    teacher_vqa_accuracy: float  # on the same validation questions
+    chance: float  # the VQA accuracy of guessing
+    rungs: tuple[Count, ...]
+    rung_share: Positive  # of the validation items, for reports at rungs
+    threads: int
+    paths: Paths
+    folder: str  # the trial's own, on storage that its workers share
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float

@@ -1,0 +1,1 @@
+"""Where images, captions and questions come from, and the arrays that they become."""

@@ -1,0 +1,198 @@
+"""One student under distillation: its state, and a training step that turns a batch into named losses and an update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.config import TrialPlan
+from trainables.data.augment import apply_views
+from trainables.data.prepared import CaptionedImages
+from trainables.device import computing
+from trainables.distributed import gather, worker
+from trainables.layer_mapping import layer_loss, mapped_layers
+from trainables.models.dual_encoder import DualEncoder
+from trainables.models.factory import load_model
+from trainables.optimizer import Muon, schedule
+from trainables.sampling import BatchSampler, Draw
+from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task
+from trainables.student import make_student
+from trainables.teacher_cache import TeacherCache
+
+
+class _Towers(nn.Module):
+    """Both towers and the projections of matched layers in one forward pass, as data-parallel training needs it."""
+
+    def __init__(self, student: DualEncoder, image_maps: list[nn.Module], text_maps: list[nn.Module]) -> None:
+        super().__init__()
+        self.student = student
+        self.image_maps = nn.ModuleList(image_maps)
+        self.text_maps = nn.ModuleList(text_maps)
+
+    def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Tensor]:
+        image, text = self.student.encode_image(pixels), self.student.encode_text(tokens)
+        image_states = [project(h) for project, h in zip(self.image_maps, image.layers, strict=False)]
+        text_states = [project(h) for project, h in zip(self.text_maps, text.layers, strict=False)]
+        return image.embedding, text.embedding, image_states, text_states, self.student.logit_scale
+
+
+class Distiller:
+    """A student, what it learns from, and how: built from a plan, advanced by `step`, saved and restored whole."""
+
+    def __init__(self, plan: TrialPlan, device: torch.device) -> None:
+        self._plan, self._device = plan, device
+        recipe, training = plan.recipe, plan.training
+        self._data = CaptionedImages.load(Path(plan.paths.train))
+        self._cache = TeacherCache.load(Path(plan.paths.cache))
+        teacher = load_model(Path(plan.paths.teacher))
+        self.student = make_student(plan.student, teacher, recipe, plan.seed).to(device)
+        languages = list(self._data.languages)
+        self._sampler = BatchSampler(
+            self._data, training.batch_size, training.captions_per_image, self._cache.views.shape[1], plan.seed
+        )
+        self._control = languages.index(plan.control_language)
+        self._weights = np.asarray([plan.language_weights[language] for language in languages], np.float32)
+
+        matches = recipe.layer_weight > 0
+        spec, source = plan.student, teacher.spec
+        image_map = mapped_layers(recipe.image_mapping, spec.image.layers, source.image.layers) if matches else ()
+        text_map = mapped_layers(recipe.text_mapping, spec.text.layers, source.text.layers) if matches else ()
+        self._image_rows = [list(self._cache.image_layer_numbers).index(layer) for layer in image_map]
+        self._text_rows = [list(self._cache.text_layer_numbers).index(layer) for layer in text_map]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            towers = _Towers(
+                self.student,
+                [_projection(spec.image.width, source.image.width) for _ in image_map],
+                [_projection(spec.text.width, source.text.width) for _ in text_map],
+            ).to(device)
+        self._bare = towers
+        self._towers: nn.Module = towers
+        if worker()[1] > 1:
+            from ray.train.torch import prepare_model
+
+            # The graph is the same at every step, but not every recipe's loss reaches every parameter.
+            self._towers = prepare_model(towers, parallel_strategy_kwargs={"static_graph": True})
+        projections = [*towers.image_maps.parameters(), *towers.text_maps.parameters()]
+        self._optimizer = Muon(self.student, projections, recipe.learning_rate, recipe.weight_decay)
+        self._parameters = list(towers.parameters())
+        self._queue = self._first_queue() if "dr" in recipe.weights else torch.empty(0, plan.student.embed_dim)
+        self._queue = self._queue.to(device)
+        self.steps_done = 0
+
+    def step(self) -> dict[str, float]:
+        """One update. Returns the named losses and their weighted sum, ``total``.
+
+        Raises:
+            FloatingPointError: if the gradient is not finite; all workers raise it together.
+        """
+        plan = self._plan
+        draw = self._sampler.draw(self.steps_done).part(*worker())
+        pixels, tokens, weight = self._inputs(draw)
+        captions, images = weight.shape
+        with computing(self._device, plan.training.precision):
+            image, text, image_states, text_states, scale = self._towers(pixels, tokens)
+        batch = DistillationBatch(
+            image=gather(image),
+            text=gather(text.view(captions, images, -1), dim=1),
+            teacher_image=gather(self._of_teacher(self._cache.image[draw.images, draw.views])),
+            teacher_text=gather(self._of_teacher(self._cache.text[draw.languages, draw.texts]), dim=1),
+            teacher_control=gather(self._of_teacher(self._cache.text[self._control, draw.controls])),
+            weight=gather(weight, dim=1),
+            logit_scale=scale,
+            teacher_logit_scale=scale.new_tensor(self._cache.logit_scale),
+            queue=self._queue,
+            replication=plan.recipe.replication,
+        )
+        losses = {name: STRATEGIES[name](batch) for name in plan.recipe.weights}
+        total = torch.stack([plan.recipe.weights[name] * loss for name, loss in losses.items()]).sum()
+        if plan.recipe.task_weight > 0:
+            losses["task"] = contrastive_task(batch.image, batch.text, batch.weight, scale)
+            total = total + plan.recipe.task_weight * losses["task"]
+        if self._image_rows or self._text_rows:
+            losses["layers"] = self._layer_loss(draw, image_states, text_states, weight)
+            total = total + plan.recipe.layer_weight * losses["layers"]
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, plan.training.max_gradient_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is {norm.item()} at step {self.steps_done + 1}")
+        training = plan.training
+        self._optimizer.step(
+            schedule(self.steps_done, training.steps, training.schedule, training.warmup, training.decay)
+        )
+        self.student.clamp_logit_scale()
+        self._push(batch)
+        self.steps_done += 1
+        return {name: float(loss.detach()) for name, loss in {**losses, "total": total}.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs to go on as if nothing had happened: tensors and plain values."""
+        return {
+            "steps_done": self.steps_done,
+            "towers": self._bare.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "queue": self._queue,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.steps_done = int(state["steps_done"])
+        self._bare.load_state_dict(state["towers"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._queue = state["queue"].to(self._device)
+
+    def _inputs(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels [B, 3, H, W], tokens [G·B, T] and the captions' language weights [G, B]."""
+        images = torch.from_numpy(self._data.images[draw.images]).to(self._device)
+        views = torch.from_numpy(self._cache.views[draw.images, draw.views]).to(self._device)
+        tokens = torch.from_numpy(self._data.tokens[draw.languages, draw.texts]).long().to(self._device)
+        weight = torch.from_numpy(self._weights[draw.languages] * draw.present).to(self._device)
+        return self.student.preprocess(apply_views(images, views)), tokens.flatten(0, 1), weight
+
+    def _of_teacher(self, rows: Any) -> Tensor:
+        return torch.from_numpy(rows).float().to(self._device)
+
+    def _layer_loss(self, draw: Draw, image: list[Tensor], text: list[Tensor], weight: Tensor) -> Tensor:
+        """The towers' layer losses, averaged over matched pairs of both."""
+        cached = self._cache
+        terms = []
+        if image:
+            targets = [self._of_teacher(cached.image_layers[row][draw.images, draw.views]) for row in self._image_rows]
+            terms += [layer_loss([h.float()], [target], torch.ones_like(h[:, 0], dtype=torch.float32))
+                      for h, target in zip(image, targets, strict=True)]  # fmt: skip
+        if text:
+            targets = [
+                self._of_teacher(cached.text_layers[row][draw.languages, draw.texts]).flatten(0, 1)
+                for row in self._text_rows
+            ]
+            terms += [layer_loss([h.float()], [t], weight.flatten()) for h, t in zip(text, targets, strict=True)]
+        return torch.stack(terms).mean()
+
+    def _first_queue(self) -> Tensor:
+        """A full queue before the first step: random training images and captions as the teacher embeds them."""
+        rng = np.random.default_rng((self._plan.seed, 2))
+        cached, size = self._cache, self._plan.recipe.replication.queue_size
+        images, captions = size // 2, size - size // 2
+        count, views = cached.image.shape[:2]
+        languages, texts = np.nonzero(self._data.present)
+        chosen = rng.integers(len(languages), size=captions)
+        return torch.cat(
+            [
+                torch.from_numpy(cached.image[rng.integers(count, size=images), rng.integers(views, size=images)]),
+                torch.from_numpy(cached.text[languages[chosen], texts[chosen]]),
+            ]
+        ).float()
+
+    def _push(self, batch: DistillationBatch) -> None:
+        """The newest teacher embeddings in, the oldest out."""
+        if len(self._queue):
+            newest = torch.cat([batch.teacher_image, batch.teacher_text[batch.weight > 0]])
+            self._queue = torch.cat([self._queue, newest])[-len(self._queue) :]
+
+
+def _projection(width: int, target: int) -> nn.Module:
+    """A_s: the identity where widths agree, else linear."""
+    return nn.Identity() if width == target else nn.Linear(width, target)

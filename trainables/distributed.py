@@ -1,0 +1,46 @@
+"""The workers of one trial as one batch: embeddings gathered from all of them, gradients included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def worker() -> tuple[int, int]:
+    """This worker's rank and the number of workers; (0, 1) outside a process group."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate along dim 0 over workers; the backward pass sums what every worker asks of this one's part."""
+
+    @staticmethod
+    def forward(context: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part.contiguous())
+        context.size = len(part)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        start = dist.get_rank() * context.size
+        return total[start : start + context.size]
+
+
+def gather(part: Tensor, dim: int = 0) -> Tensor:
+    """The parts of all workers, equal in shape, joined along ``dim``, with gradients.
+
+    Every worker then computes the loss of the whole batch. Its gradient by a worker's own part comes back once from
+    each worker, so that the mean over workers, which DDP takes, is the gradient of the whole batch.
+    """
+    if worker()[1] == 1:
+        return part
+    joined: Tensor = _Gather.apply(part.transpose(0, dim))
+    return joined.transpose(0, dim)

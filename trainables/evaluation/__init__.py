@@ -1,0 +1,1 @@
+"""Scores of a dual encoder as pure functions of its embeddings."""

@@ -1,0 +1,169 @@
+"""A dual encoder's scores in every language on captioned images and visual questions, and its best and worst cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import Precision
+from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
+from trainables.device import computing
+from trainables.evaluation.retrieval import RECALL_AT, RetrievalScores, average_precision, retrieval_scores
+from trainables.evaluation.vqa import choose, correct_answers, variance_noise, variance_over_languages
+from trainables.models.dual_encoder import DualEncoder
+
+_BATCH = 256
+_NOISE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """What the scores are computed from, kept for looking at single cases."""
+
+    text_precision: Array  # [L, M] average precision of text→image, NaN where a caption is missing
+    best_images: Array  # [L, M, 3] rows of the most similar images
+    option_similarity: Array  # [L, N, C]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by language, their summary, and the similarities behind them."""
+
+    languages: dict[str, dict[str, float]]
+    summary: dict[str, float]
+    similarities: Similarities
+
+
+def subset(
+    captions: CaptionedImages, questions: VisualQuestions, share: float, seed: int
+) -> tuple[CaptionedImages, VisualQuestions]:
+    """A fixed random part of the items, for evaluation that is cheap enough to repeat; only the texts they need."""
+    rng = np.random.default_rng(seed)
+    items = np.unique(captions.text_item)
+    items = np.sort(rng.choice(items, max(1, round(share * len(items))), replace=False))
+    texts, images = np.isin(captions.text_item, items), np.isin(captions.image_item, items)
+    rows = np.sort(rng.choice(len(questions.answer), max(1, round(share * len(questions.answer))), replace=False))
+    options = np.asarray(questions.options)[rows]
+    used = np.unique(options[options >= 0])
+    renumbered = np.where(options >= 0, np.searchsorted(used, options), -1).astype(np.int32)
+    return (
+        CaptionedImages(
+            languages=captions.languages,
+            images=captions.images[images],
+            image_item=captions.image_item[images],
+            tokens=captions.tokens[:, texts],
+            present=captions.present[:, texts],
+            text_item=captions.text_item[texts],
+            texts=[[text for text, kept in zip(row, texts, strict=True) if kept] for row in captions.texts],
+        ),
+        VisualQuestions(
+            languages=questions.languages,
+            images=questions.images[rows],
+            tokens=questions.tokens[:, used],
+            options=renumbered,
+            answer=questions.answer[rows],
+            kind=questions.kind[rows],
+            kinds=questions.kinds,
+            texts=[[row[i] for i in used] for row in questions.texts],
+        ),
+    )
+
+
+def evaluate(
+    model: DualEncoder, captions: CaptionedImages, questions: VisualQuestions, precision: Precision
+) -> Evaluation:
+    """Scores of ``model``, with each image and text encoded once.
+
+    The summary holds ``retrieval_map`` (mean over languages of the mean of both directions), ``vqa_accuracy``,
+    ``vqa_variance`` and its sampling noise in squared percentage points, and its root ``vqa_std``.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    # Only the towers run in the lower precision: similarities in it would tie.
+    with torch.inference_mode():
+        gallery = _encode_images(model, captions.images, precision)
+        pictures = _encode_images(model, questions.images, precision)
+        image_item = torch.tensor(captions.image_item, device=device)
+        options = torch.tensor(questions.options, dtype=torch.long, device=device)
+        answer = torch.tensor(questions.answer, device=device)
+        languages: dict[str, dict[str, float]] = {}
+        correct, precisions, best, chosen = [], [], [], []
+        for place, language in enumerate(captions.languages):
+            present = np.asarray(captions.present[place])
+            texts = _encode_texts(model, captions.tokens[place][present], precision)
+            text_item = torch.tensor(captions.text_item[present], device=device)
+            to_text = retrieval_scores(gallery, texts, image_item, text_item)
+            to_image = retrieval_scores(texts, gallery, text_item, image_item)
+            similarity = choose(pictures, _encode_texts(model, questions.tokens[place], precision), options)
+            right = correct_answers(similarity, answer)
+            correct.append(right)
+            languages[language] = {
+                **_named(to_text, "i2t"),
+                **_named(to_image, "t2i"),
+                "vqa_accuracy": float(right.float().mean()),
+                "vqa_items": len(right),
+            }
+            precision_here = np.full(len(present), np.nan)
+            precision_here[present] = average_precision(texts, gallery, text_item, image_item)[0].cpu().numpy()
+            nearest = np.zeros((len(present), 3), np.int64)
+            nearest[present] = (texts @ gallery.T).topk(3, dim=1).indices.cpu().numpy()
+            precisions.append(precision_here)
+            best.append(nearest)
+            chosen.append(similarity.cpu().numpy())
+    model.train(was_training)
+    answers = torch.stack(correct).cpu()
+    variance = variance_over_languages(answers)
+    rows = languages.values()
+    summary = {
+        "retrieval_map": float(np.mean([(row["map_i2t"] + row["map_t2i"]) / 2 for row in rows])),
+        "vqa_accuracy": float(answers.double().mean()),
+        "vqa_variance": variance,
+        "vqa_std": variance**0.5,
+        "vqa_variance_noise": variance_noise(answers, torch.Generator().manual_seed(_NOISE_SEED)),
+    }
+    return Evaluation(languages, summary, Similarities(np.stack(precisions), np.stack(best), np.stack(chosen)))
+
+
+def lift_kept(accuracy: float, teacher_accuracy: float, chance: float) -> float:
+    """The share of the teacher's VQA accuracy above chance that a student keeps.
+
+    Raises:
+        ValueError: if the teacher itself does not beat chance, so that there is nothing to keep.
+    """
+    if teacher_accuracy <= chance:
+        raise ValueError(f"the teacher's VQA accuracy {teacher_accuracy:.3f} does not beat chance {chance:.3f}")
+    return (accuracy - chance) / (teacher_accuracy - chance)
+
+
+def _named(scores: RetrievalScores, direction: str) -> dict[str, float]:
+    return {
+        f"map_{direction}": scores.mean_average_precision,
+        **{f"recall_{k}_{direction}": scores.recall[k] for k in RECALL_AT},
+        f"mrr_{direction}": scores.mean_reciprocal_rank,
+    }
+
+
+def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> Tensor:
+    """Embeddings [N, D] of uint8 [N, H, W, 3]."""
+    device = next(model.parameters()).device
+    with computing(device, precision):
+        return torch.cat(
+            [
+                model.encode_image(
+                    model.preprocess(torch.tensor(images[start : start + _BATCH], device=device))
+                ).embedding
+                for start in range(0, len(images), _BATCH)
+            ]
+        )
+
+
+def _encode_texts(model: DualEncoder, tokens: Array, precision: Precision) -> Tensor:
+    """Embeddings [M, D] of int [M, T]."""
+    device = next(model.parameters()).device
+    rows = torch.tensor(tokens, dtype=torch.long, device=device)
+    with computing(device, precision):
+        return torch.cat([model.encode_text(part).embedding for part in rows.split(_BATCH)])

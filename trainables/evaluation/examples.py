@@ -1,0 +1,100 @@
+"""The cases that a student gets most right and most wrong, with their pictures, so that no model is needed to look."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
+from trainables.evaluation.evaluate import Similarities
+
+_CASES = 2  # best, and worst, a language and task
+
+
+def write_examples(
+    path: Path, captions: CaptionedImages, questions: VisualQuestions, similarities: Similarities
+) -> None:
+    """Write a Parquet file with a row a case: task, language, case, text, score, shown, options, answer, chosen.
+
+    retrieval: ``text`` is the query, ``score`` its average precision, ``shown`` PNGs of the right image and of the
+    three that came first. vqa: ``shown`` is the picture, ``score`` the margin of the right option over the best wrong
+    one, ``options`` the texts, ``answer`` and ``chosen`` positions among them.
+    """
+    rows = [*_retrieval_cases(captions, similarities), *_vqa_cases(questions, similarities)]
+    schema = pa.schema(
+        [
+            ("task", pa.string()),
+            ("language", pa.string()),
+            ("case", pa.string()),
+            ("text", pa.string()),
+            ("score", pa.float64()),
+            ("shown", pa.list_(pa.binary())),
+            ("options", pa.list_(pa.string())),
+            ("answer", pa.int64()),
+            ("chosen", pa.int64()),
+        ]
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+    os.replace(temporary, path)
+
+
+def _extremes(scores: Array) -> Iterator[tuple[str, int]]:
+    """The rows with the highest and with the lowest finite scores."""
+    order = np.argsort(scores, kind="stable")
+    order = order[np.isfinite(scores[order])]
+    for case, rows in (("best", order[::-1][:_CASES]), ("worst", order[:_CASES])):
+        for row in rows:
+            yield case, int(row)
+
+
+def _png(pixels: Array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _retrieval_cases(captions: CaptionedImages, similarities: Similarities) -> Iterator[dict[str, Any]]:
+    for place, language in enumerate(captions.languages):
+        for case, row in _extremes(similarities.text_precision[place]):
+            right = int(np.flatnonzero(captions.image_item == captions.text_item[row])[0])
+            shown = [right, *similarities.best_images[place, row]]
+            yield {
+                "task": "retrieval",
+                "language": language,
+                "case": case,
+                "text": captions.texts[place][row],
+                "score": float(similarities.text_precision[place, row]),
+                "shown": [_png(captions.images[image]) for image in shown],
+            }
+
+
+def _vqa_cases(questions: VisualQuestions, similarities: Similarities) -> Iterator[dict[str, Any]]:
+    answers = np.asarray(questions.answer)
+    items = np.arange(len(answers))
+    for place, language in enumerate(questions.languages):
+        similarity = similarities.option_similarity[place]
+        others = similarity.copy()
+        others[items, answers] = -np.inf
+        margin = similarity[items, answers] - others.max(axis=1)
+        for case, row in _extremes(margin):
+            options = [int(option) for option in questions.options[row] if option >= 0]
+            yield {
+                "task": "vqa",
+                "language": language,
+                "case": case,
+                "text": questions.texts[place][options[int(answers[row])]],
+                "score": float(margin[row]),
+                "shown": [_png(questions.images[row])],
+                "options": [questions.texts[place][option] for option in options],
+                "answer": int(answers[row]),
+                "chosen": int(similarity[row].argmax()),
+            }

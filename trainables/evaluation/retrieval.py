@@ -1,0 +1,73 @@
+"""Retrieval scores from embeddings: mean average precision, recall at k, mean reciprocal rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RECALL_AT = (1, 5, 10)
+_BLOCK_ELEMENTS = 2**24  # similarities held at once: memory stays bounded however large the gallery
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """Scores of one direction, means over queries that have at least one relevant item."""
+
+    mean_average_precision: float
+    recall: dict[int, float]  # by k: share of queries with a relevant item among the first k
+    mean_reciprocal_rank: float
+
+
+def average_precision(
+    queries: Tensor, gallery: Tensor, query_item: Tensor, gallery_item: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Average precision and first relevant rank of each query.
+
+    AP = mean over the relevant items, sorted by rank r_1 < r_2 < …, of j / r_j (Manning, Raghavan & Schütze 2008,
+    section 8.4). An irrelevant item that ties with a relevant one counts as ranked before it, so that a model
+    which embeds everything alike scores no better than chance.
+
+    Args:
+        queries: unit vectors [Q, D].
+        gallery: unit vectors [G, D].
+        query_item: which item a query shows, int [Q].
+        gallery_item: which item a gallery row shows, int [G].
+
+    Returns:
+        float [Q], 0 where nothing is relevant; int [Q] counted from 1, 0 where nothing is relevant.
+    """
+    rows = max(1, _BLOCK_ELEMENTS // max(1, len(gallery)))
+    precisions, firsts = [], []
+    for start in range(0, len(queries), rows):
+        similarity = queries[start : start + rows] @ gallery.T
+        relevant = query_item[start : start + rows, None] == gallery_item[None, :]
+        count = relevant.sum(dim=1)
+        most = int(count.max()) if len(count) else 0
+        # The similarities of the relevant items, best first, padded with -inf: [Q, most].
+        hits = similarity.masked_fill(~relevant, -torch.inf).topk(most, dim=1).values
+        irrelevant = similarity.masked_fill(relevant, -torch.inf).sort(dim=1).values
+        # Irrelevant items at or above each hit.
+        above = irrelevant.shape[1] - torch.searchsorted(irrelevant, hits.contiguous(), side="left")
+        position = torch.arange(1, most + 1, device=queries.device)
+        rank = above + position
+        valid = position <= count[:, None]
+        precision = torch.where(valid, position / rank, 0.0).sum(dim=1) / count.clamp(min=1)
+        precisions.append(precision)
+        firsts.append(torch.where(count > 0, rank[:, 0] if most else 0, 0))
+    return torch.cat(precisions), torch.cat(firsts)
+
+
+def retrieval_scores(queries: Tensor, gallery: Tensor, query_item: Tensor, gallery_item: Tensor) -> RetrievalScores:
+    """Scores of one direction; arguments as for `average_precision`."""
+    precision, first = average_precision(queries, gallery, query_item, gallery_item)
+    asked = first > 0
+    if not bool(asked.any()):
+        raise ValueError("no query has a relevant item in the gallery")
+    precision, first = precision[asked], first[asked]
+    return RetrievalScores(
+        mean_average_precision=float(precision.mean()),
+        recall={k: float((first <= k).float().mean()) for k in RECALL_AT},
+        mean_reciprocal_rank=float((1.0 / first).mean()),
+    )

@@ -1,0 +1,1 @@
+"""Dual encoders: one interface, the families behind it, and the typed descriptions that build them."""

@@ -1,0 +1,38 @@
+"""Dual encoders from typed specs and from saved folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from trainables.models.dual_encoder import SPEC_FILE, WEIGHTS_FILE, DualEncoder
+from trainables.models.openclip import OpenClipEncoder
+from trainables.models.spec import ModelSpec
+
+_FAMILIES = {"clip": OpenClipEncoder}
+
+
+def build_model(spec: ModelSpec, seed: int) -> DualEncoder:
+    """A model with random weights that depend on ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _FAMILIES[spec.family](spec)
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The spec of a saved model, without its weights."""
+    return ModelSpec.model_validate_json((folder / SPEC_FILE).read_text(encoding="utf-8"))
+
+
+def load_model(folder: Path) -> DualEncoder:
+    """A model that `DualEncoder.save` wrote.
+
+    Raises:
+        FileNotFoundError: if the spec or the weights are missing.
+        RuntimeError: if the weights do not fit the spec.
+    """
+    model = build_model(read_spec(folder), seed=0)
+    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    return model

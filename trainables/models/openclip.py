@@ -1,0 +1,140 @@
+"""CLIP by open_clip's own model classes, behind `DualEncoder`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.models.dual_encoder import DualEncoder, Encoded
+from trainables.models.spec import ModelSpec
+from trainables.models.tokenizer import END_ID, PAD_ID
+
+_LENGTH_BINS = 4
+_MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5
+
+
+class OpenClipEncoder(DualEncoder):
+    """open_clip's `CustomTextCLIP` with native towers."""
+
+    _mean: Tensor
+    _deviation: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        from open_clip import CustomTextCLIP
+        from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+        self.spec = spec
+        self.clip = CustomTextCLIP(
+            embed_dim=spec.embed_dim,
+            vision_cfg={
+                "layers": spec.image.layers,
+                "width": spec.image.width,
+                "head_width": spec.image.head_width,
+                "patch_size": spec.image.patch_size,
+                "image_size": spec.image.image_size,
+                "pool_type": "avg",
+            },
+            text_cfg={
+                "layers": spec.text.layers,
+                "width": spec.text.width,
+                "heads": spec.text.width // spec.text.head_width,
+                "context_length": spec.text.context_length,
+                "vocab_size": spec.text.vocab_size,
+                "pool_type": "eos",
+                "eos_id": END_ID,
+                "pad_id": PAD_ID,
+            },
+        )
+        self.register_buffer("_mean", torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("_deviation", torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1), persistent=False)
+        self.clip.text.transformer.register_forward_pre_hook(_fit_mask, with_kwargs=True)
+        self._image_states = _HiddenStates(self.image_layers)
+        self._text_states = _HiddenStates(self.text_layers)
+
+    @property
+    def image_layers(self) -> Sequence[nn.Module]:
+        return self.clip.visual.transformer.resblocks
+
+    @property
+    def text_layers(self) -> Sequence[nn.Module]:
+        return self.clip.text.transformer.resblocks
+
+    @property
+    def logit_scale(self) -> Tensor:
+        return self.clip.logit_scale.exp()
+
+    def clamp_logit_scale(self) -> None:
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(0, math.log(_MAX_LOGIT_SCALE))
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = images.permute(0, 3, 1, 2).float() / 255
+        return (images - self._mean) / self._deviation
+
+    def encode_image(self, pixels: Tensor) -> Encoded:
+        with self._image_states as states:
+            embedding = self.clip.encode_image(pixels)
+        # The class token comes first; the tower itself pools by the mean of the patches.
+        layers = tuple(state[:, 1:].mean(dim=1) for state in states)
+        return Encoded(functional.normalize(embedding.float(), dim=-1), layers)
+
+    def encode_text(self, tokens: Tensor) -> Encoded:
+        end = (tokens == END_ID).int().argmax(dim=1)
+        if tokens.device.type != "cpu" or len(tokens) < 2 * _LENGTH_BINS:
+            return self._encode_text(tokens, end)
+        # Most texts are much shorter than the context, and what follows the end mark of a causal tower has no effect.
+        # On a CPU it pays to encode short and long ones apart; on a GPU the lengths would cost a synchronisation.
+        order = end.argsort()
+        parts = [
+            self._encode_text(tokens[rows, : int(end[rows[-1]]) + 1], end[rows])
+            for rows in order.tensor_split(_LENGTH_BINS)
+        ]
+        back = order.argsort()
+        return Encoded(
+            torch.cat([part.embedding for part in parts])[back],
+            tuple(torch.cat(states)[back] for states in zip(*(part.layers for part in parts), strict=True)),
+        )
+
+    def _encode_text(self, tokens: Tensor, end: Tensor) -> Encoded:
+        with self._text_states as states:
+            embedding = self.clip.encode_text(tokens)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        layers = tuple(state[rows, end] for state in states)
+        return Encoded(functional.normalize(embedding.float(), dim=-1), layers)
+
+
+def _fit_mask(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Cut the causal mask to the length of the texts: open_clip's text tower passes it whole."""
+    mask, length = kwargs.get("attn_mask"), args[0].shape[1]
+    return args, kwargs if mask is None else {**kwargs, "attn_mask": mask[:length, :length]}
+
+
+class _HiddenStates:
+    """The outputs of a tower's layers during one forward pass, [B, tokens, H] each.
+
+    Forward hooks work for every tower that open_clip can hold; its own `forward_intermediates` does not exist for
+    Hugging Face text towers.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self._collected: list[Tensor] | None = None
+        for layer in layers:
+            layer.register_forward_hook(self._collect)
+
+    def _collect(self, _module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        if self._collected is not None:
+            self._collected.append(output if isinstance(output, Tensor) else output[0])
+
+    def __enter__(self) -> list[Tensor]:
+        self._collected = []
+        return self._collected
+
+    def __exit__(self, *_error: object) -> None:
+        self._collected = None

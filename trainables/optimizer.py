@@ -1,0 +1,76 @@
+"""The optimizer that teacher and students are trained with, and its learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+_BETAS = (0.9, 0.98)  # Radford et al. 2021, table 19
+# AdamW's learning rate as a share of Muon's, for everything that is not a matrix of a transformer layer.
+_ADAMW_SHARE = 0.3
+
+
+class Muon:
+    """torch's Muon for the matrices of transformer layers, AdamW for all else, behind one optimizer's methods.
+
+    Muon orthogonalises the momentum of matrices (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, whose update
+    scale is used). On the embedded data it reached a given mAP in about half of AdamW's steps.
+    """
+
+    def __init__(self, model: nn.Module, extra: Iterable[nn.Parameter], learning_rate: float, weight_decay: float):
+        matrices, rest, plain = [], list(extra), []
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                plain.append(parameter)
+            elif parameter.ndim == 2 and _in_layer(name):
+                matrices.append(parameter)
+            else:
+                rest.append(parameter)
+        adamw = learning_rate * _ADAMW_SHARE
+        self._optimizers: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(
+                [{"params": rest, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
+                lr=adamw,
+                betas=_BETAS,
+            ),
+        )
+        self._initial = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
+
+    def step(self, factor: float) -> None:
+        """One update at ``factor`` times the learning rate; clears the gradients."""
+        for optimizer, initial in zip(self._optimizers, self._initial, strict=True):
+            for group, rate in zip(optimizer.param_groups, initial, strict=True):
+                group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def state_dict(self) -> dict[str, object]:
+        return {str(place): optimizer.state_dict() for place, optimizer in enumerate(self._optimizers)}
+
+    def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
+        for place, optimizer in enumerate(self._optimizers):
+            optimizer.load_state_dict(state[str(place)])
+
+
+def _in_layer(name: str) -> bool:
+    return ".resblocks." in name
+
+
+def schedule(step: int, steps: int, kind: Literal["wsd", "cosine"], warmup: float, decay: float) -> float:
+    """The share of the learning rate at ``step``, counted from 0, in (0, 1].
+
+    wsd: linear warm-up, constant, linear decay (Hu et al. 2024, arXiv 2404.06395): its long constant part keeps a trial
+    that is stopped early comparable. cosine: warm-up, then half a cosine. ``warmup`` and ``decay`` are shares of steps.
+    """
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return (step + 1) / rising
+    if kind == "cosine":
+        return max(0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))), 1e-3)
+    falling = round(decay * steps)
+    return 1.0 if step < steps - falling else (steps - step) / (falling + 1)

@@ -1,0 +1,80 @@
+"""`Recipe`: one point of the search space, typed. Everything in which one trial of a study may differ from another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, model_validator
+
+from trainables.models.spec import Count, Typed
+
+StrategyName = Literal["fd", "ed", "sd", "mcl", "dr"]
+STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
+MappingKind = Literal["none", "uniform", "last", "first", "monotone"]
+WeightingKind = Literal["uniform", "difficulty", "free"]
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class LayerMapping(Typed):
+    """Which teacher layer each student layer learns from, in one tower."""
+
+    kind: MappingKind = "uniform"
+    # For `monotone` alone: the teacher layer of each student layer, counted from 1, strictly increasing.
+    layers: tuple[Count, ...] = ()
+
+    @model_validator(mode="after")
+    def _layers_belong_to_monotone(self) -> Self:
+        if (self.kind == "monotone") != bool(self.layers):
+            raise ValueError(f"a mapping of kind {self.kind} {'needs' if not self.layers else 'takes no'} layers")
+        if any(later <= earlier for earlier, later in zip(self.layers, self.layers[1:], strict=False)):
+            raise ValueError(f"layers {list(self.layers)} are not strictly increasing")
+        return self
+
+
+class LanguageWeighting(Typed):
+    """How much each language counts in the losses."""
+
+    kind: WeightingKind = "uniform"
+    gamma: Annotated[float, Field(ge=-2, le=2)] = 0.0  # of `difficulty`
+    logits: dict[str, float] = {}  # of `free`, a language
+
+
+class Replication(Typed):
+    """Settings of distributional replication (DR)."""
+
+    teacher_temperature: Positive = 0.05
+    student_temperature: Positive = 0.05
+    queue_size: Count = 2048
+
+
+class Recipe(Typed):
+    """A distillation recipe; the total loss is task_weight·task + Σ strategy_weights·strategy + layer_weight·layers."""
+
+    strategy: Literal[StrategyName, "mix"]
+    strategy_weights: dict[StrategyName, NotNegative] = {}  # of `mix`; a single strategy has weight 1
+    task_weight: NotNegative = 0.0
+    layer_weight: NotNegative = 0.0
+    image_mapping: LayerMapping = LayerMapping()
+    text_mapping: LayerMapping = LayerMapping()
+    initialise: Literal["mapped", "random"] = "mapped"
+    language_weighting: LanguageWeighting = LanguageWeighting()
+    replication: Replication = Replication()
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 0.1
+
+    @model_validator(mode="after")
+    def _mix_has_weights(self) -> Self:
+        if self.strategy == "mix" and not any(self.strategy_weights.values()):
+            raise ValueError("a mix needs a positive weight for at least one strategy")
+        if self.strategy != "mix" and self.strategy_weights:
+            raise ValueError(f"strategy {self.strategy} takes no strategy_weights: only mix does")
+        return self
+
+    @property
+    def weights(self) -> dict[StrategyName, float]:
+        """λ of each strategy that takes part."""
+        if self.strategy == "mix":
+            return {name: weight for name, weight in self.strategy_weights.items() if weight > 0}
+        return {self.strategy: 1.0}

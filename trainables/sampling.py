@@ -1,0 +1,98 @@
+"""Which images, views and captions a training step sees: a pure function of data, seed and step.
+
+Nothing is carried from step to step, so a trial that goes on from a checkpoint sees what it would have seen, and every
+worker of a trial draws the whole batch and takes its own part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.data.prepared import Array, CaptionedImages
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Indices of one batch: B images, G captions each."""
+
+    images: Array  # [B] rows of images
+    views: Array  # [B]
+    languages: Array  # [G, B]
+    texts: Array  # [G, B] rows of tokens
+    controls: Array  # [B] rows of the control-language captions
+    present: Array  # bool [G, B]
+
+    def part(self, worker: int, workers: int) -> Draw:
+        """The columns of one of several workers."""
+        columns = np.array_split(np.arange(len(self.images)), workers)[worker]
+        return Draw(
+            self.images[columns],
+            self.views[columns],
+            self.languages[:, columns],
+            self.texts[:, columns],
+            self.controls[columns],
+            self.present[:, columns],
+        )
+
+
+class BatchSampler:
+    """Epochs of shuffled images; for each image a random view and captions in random languages that it has."""
+
+    def __init__(
+        self,
+        data: CaptionedImages,
+        batch_size: int,
+        captions: int,
+        views: int,
+        seed: int,
+        exposure: Array | None = None,
+        control: int = 0,
+    ) -> None:
+        """``exposure``: relative frequency of each language, [L]; uniform if None. ``control``: a language's index.
+
+        Raises:
+            ValueError: if an image has no caption in the control language.
+        """
+        self._seed = seed
+        self._views = views
+        self._captions = captions
+        self._count = len(data.image_item)
+        self._batch_size = min(batch_size, self._count)
+        self._present = np.asarray(data.present)
+        languages = len(data.languages)
+        self._exposure = np.ones(languages) if exposure is None else np.asarray(exposure, float)
+        # The caption rows of each image: a run in the order of items.
+        order = np.argsort(data.text_item, kind="stable")
+        items = np.asarray(data.text_item)[order]
+        self._rows = order
+        self._first = np.searchsorted(items, data.image_item, side="left")
+        self._many = np.searchsorted(items, data.image_item, side="right") - self._first
+        self._control = control
+        if not self._many.all():
+            raise ValueError(f"{int((self._many == 0).sum())} training images have no caption")
+
+    def draw(self, step: int) -> Draw:
+        """The batch of a step, counted from 0."""
+        per_epoch = self._count // self._batch_size
+        epoch, place = divmod(step, per_epoch)
+        shuffled = np.random.default_rng((self._seed, 0, epoch)).permutation(self._count)
+        images = shuffled[place * self._batch_size : (place + 1) * self._batch_size]
+        rng = np.random.default_rng((self._seed, 1, step))
+        offset = (rng.random(len(images)) * self._many[images]).astype(np.int64)
+        controls = self._rows[self._first[images] + offset]
+        # Languages without replacement in proportion to their exposure, among those present: the G smallest of
+        # exponential variables with these rates (Efraimidis & Spirakis 2006).
+        rate = self._exposure[:, None] * self._present[:, controls]
+        with np.errstate(divide="ignore"):
+            arrival = rng.exponential(size=rate.shape) / rate
+        languages = np.argsort(arrival, axis=0)[: self._captions]
+        return Draw(
+            images=images,
+            views=rng.integers(self._views, size=len(images)),
+            languages=languages,
+            texts=np.broadcast_to(controls, languages.shape),
+            controls=controls,
+            present=np.take_along_axis(np.isfinite(arrival), languages, axis=0),
+        )

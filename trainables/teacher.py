@@ -1,0 +1,115 @@
+"""The teacher: fitted on the study's own training data, once, and kept in the cache folder by its content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainables.artifacts import artifact, artifact_path, is_complete
+from trainables.config import FitConfig, Precision, TeacherConfig
+from trainables.data.augment import apply_views, draw_views
+from trainables.data.prepared import Array, CaptionedImages
+from trainables.device import computing, default_device
+from trainables.models.dual_encoder import DualEncoder
+from trainables.models.factory import build_model
+from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.optimizer import Muon, schedule
+from trainables.sampling import BatchSampler
+from trainables.strategies import contrastive_task
+
+_STAGE_VERSION = 1  # raise it when a fit of the same configuration gives another teacher
+_WARMUP, _DECAY = 0.1, 0.35
+
+Progress = Callable[[int, int], None]  # steps done, steps in all
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """What a fitted teacher depends on."""
+
+    config: TeacherConfig
+    train: Path  # a folder of CaptionedImages
+    vocab_size: int
+    seed: int
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "train": self.train.name,  # the content key of the data, tokenizer included
+            "seed": self.seed,
+            "stage": _STAGE_VERSION,
+        }
+
+    def is_fitted(self) -> bool:
+        return is_complete(artifact_path("teacher", self.fields()))
+
+
+def teacher_spec(config: TeacherConfig, vocab_size: int) -> ModelSpec:
+    """The sizes of a fitted teacher; the vocabulary is what its tokenizer really has."""
+    text = {"context_length": config.tokenizer.context_length, "vocab_size": vocab_size}
+    return ModelSpec(
+        family=config.family,
+        embed_dim=config.model.embed_dim,
+        image=ImageTower(**config.model.image.model_dump()),
+        text=TextTower(**config.model.text.model_dump(), **text),
+    )
+
+
+def language_exposure(kind: str, languages: int) -> Array:
+    """How often the teacher sees each language, relative to the others, [L].
+
+    ``zipf``: 1/rank in the configuration's order of languages, as uneven as languages are on the web.
+    """
+    return 1.0 / np.arange(1, languages + 1) if kind == "zipf" else np.ones(languages)
+
+
+def fit_teacher(source: TeacherSource, precision: Precision, progress: Progress) -> Path:
+    """The folder of the fitted teacher, from the cache if it is there."""
+
+    def build(folder: Path) -> None:
+        data = CaptionedImages.load(source.train)
+        model = build_model(teacher_spec(source.config, source.vocab_size), source.seed).to(default_device())
+        _fit(model, data, source.config.fit, source.seed, precision, progress)
+        model.save(folder)
+
+    return artifact("teacher", source.fields(), build)
+
+
+def _fit(
+    model: DualEncoder, data: CaptionedImages, config: FitConfig, seed: int, precision: Precision, progress: Progress
+) -> None:
+    """Train with the family's own loss, one caption an image, in languages drawn by exposure."""
+    device = next(model.parameters()).device
+    sampler = BatchSampler(
+        data,
+        config.batch_size,
+        captions=1,
+        views=1,
+        seed=seed,
+        exposure=language_exposure(config.language_exposure, len(data.languages)),
+    )
+    images, tokens = torch.tensor(data.images), torch.tensor(data.tokens, dtype=torch.long)
+    weight = torch.ones(1, min(config.batch_size, len(images)), device=device)
+    optimizer = Muon(model, [], config.learning_rate, config.weight_decay)
+    for step in range(config.steps):
+        draw = sampler.draw(step)
+        rows = torch.from_numpy(draw.images)
+        views = draw_views((len(rows),), torch.Generator().manual_seed(seed * config.steps + step))
+        pixels = apply_views(images[rows].to(device), views.to(device))
+        text = tokens[torch.from_numpy(draw.languages[0]), torch.from_numpy(draw.texts[0])].to(device)
+        with computing(device, precision):
+            image_embedding = model.encode_image(model.preprocess(pixels)).embedding
+            text_embedding = model.encode_text(text).embedding
+        loss = contrastive_task(image_embedding, text_embedding[None], weight, model.logit_scale)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step(schedule(step, config.steps, "wsd", _WARMUP, _DECAY))
+        model.clamp_logit_scale()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the teacher's loss is {loss.item()} at step {step}: lower its learning rate")
+        progress(step + 1, config.steps)
