@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -176,7 +177,7 @@ def language_groups(languages: Sequence[str], groups: int | Literal["each"]) -> 
     """The languages in so many runs of nearly equal length, in their order; no more groups than languages."""
     count = len(languages) if groups == "each" else min(groups, len(languages))
     bounds = [round(place * len(languages) / count) for place in range(count + 1)]
-    return [list(languages[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [list(languages[start:end]) for start, end in pairwise(bounds)]
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

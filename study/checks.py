@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -77,7 +77,7 @@ def _check_entry(source: str, name: str, entry: Entry) -> None:
                 _refuse(source, name, part, path, list(fields))
             kind = fields[part].rebuild_annotation()
         else:
-            keys, kind = getattr(kind, "__args__", (None, None))
+            keys, kind = get_args(kind)
             try:
                 TypeAdapter(keys).validate_python(part)
             except ValidationError as error:

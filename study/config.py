@@ -21,6 +21,7 @@ DEFAULT_PRESET = "emoji_clip"
 CONTROL_LANGUAGE = "en"
 
 Sampler = Literal["tpe", "nsga2", "gp", "random"]
+Direction = Literal["maximise", "minimise"]
 # What a trial reports, so what a study may optimise or constrain.
 Metric = Literal["retrieval_map", "vqa_variance", "vqa_std", "vqa_accuracy", "vqa_lift_kept"]
 
@@ -120,16 +121,23 @@ class SearchConfig(Typed):
     space: str = "full"
     sampler: Sampler = "tpe"
     trials: Count = 20
-    objectives: dict[Metric, Literal["maximise", "minimise"]] = {
-        "retrieval_map": "maximise",
-        "vqa_variance": "minimise",
-    }
-    constraints: dict[Metric, Bound] = {"vqa_lift_kept": Bound(min=0.5)}
+    objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
+    constraints: dict[Metric, Bound] = Field(default={"vqa_lift_kept": Bound(min=0.5)})
     scheduler: SchedulerConfig = SchedulerConfig()
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """The objectives as `analysis.pareto` takes them."""
+        return {str(name): way for name, way in self.objectives.items()}
+
+    @property
+    def bounds(self) -> dict[str, dict[str, float | None]]:
+        """The constraints as `analysis.pareto` takes them."""
+        return {str(name): {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
 
     @field_validator("objectives")
     @classmethod
-    def _several(cls, objectives: dict[Metric, str]) -> dict[Metric, str]:
+    def _several(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
         if len(objectives) < 2:
             raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(get_args(Metric))}")
         return objectives
@@ -303,8 +311,7 @@ def _message(path: str, content: Mapping[str, Any], error: ValidationError) -> s
 
 def _reason(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    message = message.replace("Input should be", "should be").replace("String should match pattern", "should match")
-    return message
+    return message.replace("Input should be", "should be").replace("String should match pattern", "should match")
 
 
 def _short(value: Any) -> str:

@@ -11,9 +11,11 @@ from typing import IO, Any
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
 from study.environment import concurrent_trials, describe_environment, ray_cluster
+from study.errors import UserError
 from study.ledger import Ledger
 from study.progress import Progress
 from study.results import print_time, write_report
+from study.search import Trials, open_storage
 from study.search_stage import Inputs, SearchStage
 from study.stages import StageRunner, mapped_teacher_layers
 from trainables.artifacts import write_json
@@ -25,9 +27,11 @@ def run_stages(
     """Run or go on with the study whose folder ``ledger`` has open; progress goes to ``terminal``.
 
     Raises:
-        UserError: if the cluster does not fit the configuration.
+        UserError: if the storage or the cluster does not fit the configuration, or the teacher knows nothing.
         KeyboardInterrupt: if the user stopped it; what is finished is kept.
     """
+    trials = Trials(open_storage(config, url), ledger, config.search, config.seed)
+    trials.reconcile()
     progress = Progress(terminal)
     progress.note(f"Study {config.name} in {ledger.folder}")
     write_json(ledger.folder / "environment.json", describe_environment())
@@ -35,7 +39,7 @@ def run_stages(
         with ExitStack() as stack:
             with progress.stage("start Ray"):
                 available = stack.enter_context(ray_cluster(address, config.resources))
-            spent = _run_on_ray(config, space, ledger, url, progress, available)
+            spent = _run_on_ray(config, space, trials, progress, available)
         with progress.stage("report"):
             write_report(ledger.folder)
     print_time(progress.seconds, spent, progress.console)
@@ -44,8 +48,7 @@ def run_stages(
 def _run_on_ray(
     config: StudyConfig,
     space: SearchSpace,
-    ledger: Ledger,
-    url: str,
+    trials: Trials,
     progress: Progress,
     available: Mapping[str, float],
 ) -> dict[str, float]:
@@ -54,6 +57,7 @@ def _run_on_ray(
     # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
     cores = min(available.get("CPU", 1.0), float(os.cpu_count() or 1))
     gpus = min(1.0, available.get("GPU", 0.0))
+    folder = trials.ledger.folder
     layers = mapped_teacher_layers(config, space)
     with StageRunner(config, cores, gpus) as stages:
         with progress.stage("prepare data") as advance:
@@ -62,28 +66,34 @@ def _run_on_ray(
             teacher = stages.run("teacher", prepared, progress=advance)
         with progress.stage("score teacher") as advance:
             scores, parameters, chance, student = stages.run("score_teacher", teacher, prepared, progress=advance)
+        if scores["summary"]["vqa_accuracy"] <= chance:
+            raise UserError(
+                f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, "
+                f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}: fit it longer"
+            )
         described = {
             "family": config.teacher.family,
             "parameters": parameters,
             "chance": chance,
             "folder": str(teacher),
         }
-        _write_teacher(ledger.folder, described, {"validation": scores})
+        _write_teacher(folder, described, {"validation": scores})
         with progress.stage("cache teacher") as advance:
             cache = stages.run("cache", teacher, prepared, layers, progress=advance)
 
     inputs = Inputs(prepared, teacher, student, cache, scores, chance)
-    search = SearchStage(config, space, ledger, url, progress, concurrent, inputs)
+    search = SearchStage(config, space, trials, progress, concurrent, inputs)
     with progress.stage("search"):
         spent = search.run()
 
     with progress.stage("test the front") as advance, StageRunner(config, cores, gpus) as stages:
-        members = search.front()
+        # Test is looked at once: what has its scores keeps them.
+        members = [record for record in trials.front() if not (record.folder / "test.json").exists()]
         folders = [record.folder / "checkpoint" for record in members]
         test, found = stages.run("test", teacher, folders, prepared, progress=advance)
         for record, of_student in zip(members, found, strict=True):
             write_json(record.folder / "test.json", {"metrics": of_student["summary"], "scores": of_student})
-        _write_teacher(ledger.folder, described, {"validation": scores, "test": test})
+        _write_teacher(folder, described, {"validation": scores, "test": test})
     return spent
 
 

@@ -41,7 +41,7 @@ _PROCESS_SETTINGS = {
 
 def describe_environment() -> dict[str, Any]:
     """Versions, devices and git revision, for `environment.json`."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = version(package)

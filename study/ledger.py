@@ -24,9 +24,9 @@ _LOCK = "study.lock"
 State = Literal["complete", "stopped", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrialRecord:
-    """One trial as the ledger knows it."""
+    """One trial as the ledger knows it; equal to itself alone."""
 
     number: int
     recipe: Recipe
@@ -64,7 +64,7 @@ class Ledger:
         """
         try:
             self.trials_folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / _LOCK, "a+", encoding="utf-8")
+            lock = open(self.folder / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115  held until the process ends
         except OSError as error:
             raise UserError(
                 f"storage.path: cannot write the study folder {self.folder}: {error.strerror}; name a writable one, "
@@ -125,22 +125,21 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
-        """Record how a trial ended; ``last`` is its last report, empty if it never reported."""
-        write_json(
-            record.folder / "result.json",
-            {
-                "state": state,
-                "reason": reason,
-                "steps": last.get("step", 0),
-                "seconds": last.get("seconds", 0.0),
-                "parameters": last.get("parameters"),
-                "timing": last.get("timing", {}),
-                "metrics": last.get("metrics", {}),
-                "scores": {"validation": last["scores"]} if last.get("scores") else {},
-                "finished": _now(),
-            },
-        )
+    def finish(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> dict[str, Any]:
+        """Record how a trial ended; ``last`` is its last report, empty if it never reported. Returns the result."""
+        result = {
+            "state": state,
+            "reason": reason,
+            "steps": last.get("step", 0),
+            "seconds": last.get("seconds", 0.0),
+            "parameters": last.get("parameters"),
+            "timing": last.get("timing", {}),
+            "metrics": last.get("metrics", {}),
+            "scores": {"validation": last["scores"]} if last.get("scores") else {},
+            "finished": _now(),
+        }
+        write_json(record.folder / "result.json", result)
+        return result
 
 
 def _cut_torn_tail(path: Path) -> None:

@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from analysis.pareto import Constraints, Directions, promotion_order, violation
 
 
-class MultiObjectiveHalving(FIFOScheduler):
+class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is untyped
     """Stops a trial at a rung unless it is among the best 1/reduction of the trials that have reached that rung."""
 
     def __init__(
@@ -43,12 +44,13 @@ class MultiObjectiveHalving(FIFOScheduler):
         reached.append(metrics)
         values = [[trial.get(name, math.nan) for name in self._objectives] for trial in reached]
         violations = [violation(trial, self._constraints) for trial in reached]
-        order = promotion_order(values, self._objectives, violations).tolist()
-        return order.index(len(reached) - 1) < math.ceil(len(reached) / self._reduction)
+        order = promotion_order(values, self._objectives, violations)
+        place = int(np.flatnonzero(order == len(reached) - 1)[0])
+        return place < math.ceil(len(reached) / self._reduction)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         goes_on = self.goes_on(int(result["step"]), result)
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def debug_string(self) -> str:
         counts = ", ".join(f"{len(reached)} at step {rung}" for rung, reached in self._reached.items())

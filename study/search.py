@@ -16,14 +16,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune import Callback
 from ray.tune.search import Searcher
+from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.pareto import violation
+from analysis.pareto import feasible, nondominated, violation
 from search_spaces.space import SearchSpace, Surroundings
-from study.config import SearchConfig
+from study.config import SearchConfig, StudyConfig
+from study.errors import UserError
 from study.ledger import Ledger, State, TrialRecord
 from trainables.recipe import Recipe
 
@@ -43,11 +46,25 @@ def make_sampler(config: SearchConfig, seed: int, asked: int) -> optuna.samplers
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def open_storage(config: SearchConfig, name: str, url: str) -> optuna.Study:
-    """The Optuna study of this name, created if it is not there."""
-    directions = ["maximize" if way == "maximise" else "minimize" for way in config.objectives.values()]
-    study = optuna.create_study(storage=url, study_name=name, directions=directions, load_if_exists=True)
-    study.set_metric_names(list(config.objectives))
+def open_storage(config: StudyConfig, url: str) -> optuna.Study:
+    """The Optuna study of this configuration, created if it is not there, with its sampler.
+
+    Raises:
+        UserError: if the storage cannot be reached, or the sampler's own library is missing.
+    """
+    optuna.logging.disable_default_handler()  # into the study's log, with everything else
+    optuna.logging.enable_propagation()
+    search = config.search
+    directions = ["maximize" if way == "maximise" else "minimize" for way in search.objectives.values()]
+    try:
+        study = optuna.create_study(storage=url, study_name=config.name, directions=directions, load_if_exists=True)
+        study.set_metric_names(list(search.objectives))
+        study.sampler = make_sampler(search, config.seed, len(study.get_trials(deepcopy=False)))
+    except ImportError as error:
+        raise UserError(f"search.sampler: {search.sampler} needs a library that is not installed: {error}") from None
+    except SQLAlchemyError as error:
+        # Its own message may hold the URL with a password.
+        raise UserError(f"storage.optuna: {config.storage.optuna} cannot be opened: {type(error).__name__}") from None
     return study
 
 
@@ -60,16 +77,26 @@ class Trials:
         self._config = config
         self._seed = seed
         self.unfinished: list[TrialRecord] = []
-        self.finished: list[TrialRecord] = []
+        self.finished: dict[TrialRecord, dict[str, Any]] = {}  # with their results, as in result.json
 
     def reconcile(self) -> None:
         """Bring both records into line after whatever ended the last run.
 
         A trial that the ledger has finished but Optuna has not is told now. One that Optuna started but the ledger
         never saw has run nothing: it is told failed. The rest goes on.
+
+        Raises:
+            UserError: if the ledger has trials that Optuna does not know.
         """
         records = {record.number: record for record in self.ledger.records()}
-        for frozen in self.study.get_trials(deepcopy=False):
+        known = self.study.get_trials(deepcopy=False)
+        lost = [number for number in records if number >= len(known)]
+        if lost:
+            raise UserError(
+                f"the Optuna storage lacks trial {lost[0]}, which {self.ledger.trials_folder} holds; bring the storage "
+                "back, or start anew with --fresh or another --name"
+            )
+        for frozen in known:
             record = records.get(frozen.number)
             result = record.result if record else None
             if frozen.state == TrialState.RUNNING:
@@ -78,7 +105,10 @@ class Trials:
                 elif result is not None:
                     self._tell(record, result["state"], result["metrics"])
         for record in records.values():
-            (self.unfinished if record.result is None else self.finished).append(record)
+            if (result := record.result) is None:
+                self.unfinished.append(record)
+            else:
+                self.finished[record] = result
 
     def ask(self, space: SearchSpace, around: Surroundings) -> TrialRecord:
         """A new trial, proposed by the sampler and written down before anything runs."""
@@ -93,9 +123,25 @@ class Trials:
         if state == "complete" and not all(math.isfinite(metrics.get(name, math.nan)) for name in self._metrics):
             missing = [name for name in self._metrics if not math.isfinite(metrics.get(name, math.nan))]
             state, reason = "failed", f"no finite {', '.join(missing)}"
-        self.ledger.finish(record, state, reason, last)
+        self.finished[record] = self.ledger.finish(record, state, reason, last)
         self._tell(record, state, metrics)
-        self.finished.append(record)
+
+    def candidates(self) -> dict[TrialRecord, list[float]]:
+        """The complete feasible trials by number, with their objectives."""
+        results = sorted(self.finished.items(), key=lambda finished: finished[0].number)
+        return {
+            record: [result["metrics"][name] for name in self._config.objectives]
+            for record, result in results
+            if result["state"] == "complete" and feasible(result["metrics"], self._config.bounds)
+        }
+
+    def front(self) -> list[TrialRecord]:
+        """The nondominated candidates."""
+        candidates = self.candidates()
+        if not candidates:
+            return []
+        mask = nondominated(np.asarray(list(candidates.values())), self._config.directions)
+        return [record for record, is_member in zip(candidates, mask, strict=True) if is_member]
 
     @property
     def _metrics(self) -> list[str]:
@@ -109,14 +155,14 @@ class Trials:
         for name, value in metrics.items():
             trial.set_user_attr(name, value)
         if state == "complete":
-            for name, bound in self._config.constraints.items():
-                trial.set_constraint(name, violation(metrics, {name: bound.model_dump()}))
+            for name, bound in self._config.bounds.items():
+                trial.set_constraint(name, violation(metrics, {name: bound}))
             self.study.tell(record.number, [metrics[name] for name in self._config.objectives])
         else:
             self.study.tell(record.number, state=TrialState.PRUNED if state == "stopped" else TrialState.FAIL)
 
 
-class OptunaSearcher(Searcher):
+class OptunaSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
     """Hands Tune the unfinished trials of an earlier run first, then new ones up to the budget."""
 
     def __init__(
@@ -147,7 +193,7 @@ class OptunaSearcher(Searcher):
             self._left -= 1
             record = self._propose()
         else:
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         self.running[trial_id] = record
         return self._plan(record)
 
@@ -164,7 +210,7 @@ class OptunaSearcher(Searcher):
         raise RuntimeError("a study goes on from its ledger, not from Ray's state")
 
 
-class Recorder(Callback):
+class Recorder(Callback):  # type: ignore[misc]
     """Writes every report and every end of a trial into the ledger, and tells Optuna."""
 
     def __init__(self, trials: Trials, searcher: OptunaSearcher, changed: Callable[[], None]) -> None:

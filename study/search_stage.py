@@ -5,24 +5,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import optuna
 from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
-from analysis.pareto import feasible, nondominated
 from search_spaces.space import SearchSpace
 from study.checks import surroundings
 from study.config import CONTROL_LANGUAGE, StudyConfig
 from study.environment import TRIAL_RESOURCE
-from study.ledger import Ledger, TrialRecord
+from study.ledger import TrialRecord
 from study.progress import Progress, SearchState
 from study.scheduler import MultiObjectiveHalving
-from study.search import OptunaSearcher, Recorder, Trials, make_sampler, open_storage
+from study.search import OptunaSearcher, Recorder, Trials
 from study.stages import Prepared
 from trainables.config import Paths, TrialPlan
 from trainables.language_weights import language_weights
@@ -51,8 +49,7 @@ class SearchStage:
         self,
         config: StudyConfig,
         space: SearchSpace,
-        ledger: Ledger,
-        url: str,
+        trials: Trials,
         progress: Progress,
         concurrent: int,
         inputs: Inputs,
@@ -62,15 +59,10 @@ class SearchStage:
         self._progress = progress
         self._concurrent = concurrent
         self._inputs = inputs
-        optuna.logging.disable_default_handler()
-        optuna.logging.enable_propagation()
-        study = open_storage(config.search, config.name, url)
-        study.sampler = make_sampler(config.search, config.seed, len(study.get_trials(deepcopy=False)))
-        self._trials = Trials(study, ledger, config.search, config.seed)
-        self._trials.reconcile()
+        self._trials = trials
         self._began: dict[int, float] = {}
         self._ended: dict[int, float] = {}
-        self._ray_folder = tempfile.mkdtemp(prefix="ray-", dir=ledger.folder)
+        self._ray_folder = tempfile.mkdtemp(prefix="ray-", dir=trials.ledger.folder)
 
     def run(self) -> dict[str, float]:
         """Run what is left of the budget. Returns the seconds of this run's trials, by what they were spent on.
@@ -107,24 +99,6 @@ class SearchStage:
         if searcher.running or searcher.left:  # Tune returns from Ctrl-C as if it had finished
             raise KeyboardInterrupt
         return self._spent()
-
-    def front(self) -> list[TrialRecord]:
-        """The complete, feasible, nondominated trials, by number."""
-        return [record for record, is_member in zip(*self._candidates(), strict=True) if is_member]
-
-    def _candidates(self) -> tuple[list[TrialRecord], list[bool]]:
-        """Complete feasible trials, and which of them are on the front."""
-        constraints = {name: bound.model_dump() for name, bound in self._config.search.constraints.items()}
-        candidates = []
-        for record in sorted(self._trials.finished, key=lambda record: record.number):
-            result = record.result
-            if result and result["state"] == "complete" and feasible(result["metrics"], constraints):
-                candidates.append((record, [result["metrics"][name] for name in self._config.search.objectives]))
-        if not candidates:
-            return [], []
-        values = np.asarray([metrics for _, metrics in candidates])
-        mask = nondominated(values, self._config.search.objectives)
-        return [record for record, _ in candidates], mask.tolist()
 
     def _propose(self) -> TrialRecord:
         return self._trials.ask(self._space, surroundings(self._config))
@@ -176,10 +150,8 @@ class SearchStage:
         search = self._config.search
         if search.scheduler.kind == "none":
             return None
-        constraints = {name: bound.model_dump() for name, bound in search.constraints.items()}
-        scheduler = MultiObjectiveHalving(
-            search.scheduler.rungs, search.scheduler.reduction, search.objectives, constraints
-        )
+        halving = search.scheduler
+        scheduler = MultiObjectiveHalving(halving.rungs, halving.reduction, search.directions, search.bounds)
         for record in self._trials.finished:
             for report in record.reports():
                 scheduler.replay(report["step"], report["metrics"])
@@ -187,28 +159,34 @@ class SearchStage:
 
     def _show(self, searcher: OptunaSearcher) -> None:
         """Bring the live view up to date."""
-        records, on_front = self._candidates()
-        state = SearchState(total=self._config.search.trials, running=len(searcher.running), front=sum(on_front))
-        for record in self._trials.finished:
-            result = record.result
-            if result:
-                name = result["state"]
-                setattr(state, name, getattr(state, name) + 1)
-        for name, way in self._config.search.objectives.items():
-            values = [record.result["metrics"][name] for record in records if record.result]
-            if values:
-                state.best[name] = max(values) if way == "maximise" else min(values)
+        objectives = self._config.search.objectives
+        states = Counter(result["state"] for result in self._trials.finished.values())
+        columns = list(zip(*self._trials.candidates().values(), strict=True))
+        best = {
+            str(name): max(column) if way == "maximise" else min(column)
+            for (name, way), column in zip(objectives.items(), columns, strict=False)
+        }
+        self._progress.search(
+            SearchState(
+                total=self._config.search.trials,
+                running=len(searcher.running),
+                complete=states["complete"],
+                stopped=states["stopped"],
+                failed=states["failed"],
+                front=len(self._trials.front()),
+                best=best,
+            )
+        )
         now = time.monotonic()
         for record in self._trials.finished:
             if record.number in self._began:
                 self._ended.setdefault(record.number, now)
-        self._progress.search(state)
 
     def _spent(self) -> dict[str, float]:
         """Seconds over the trials of this run: training, evaluation, and everything else from proposal to end."""
         spent = {"training": 0.0, "evaluation": 0.0, "other": 0.0}
-        for record in self._trials.finished:
-            if record.number in self._ended and (result := record.result):
+        for record, result in self._trials.finished.items():
+            if record.number in self._ended:
                 training, evaluation = (result["timing"].get(part, 0.0) for part in ("train", "evaluate"))
                 wall = self._ended[record.number] - self._began[record.number]
                 spent["training"] += training

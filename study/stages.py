@@ -5,6 +5,7 @@ The driver itself stays light: it imports neither torch nor transformers.
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ import ray
 
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
+from trainables.artifacts import artifact, write_json
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
+
+_SCORES_VERSION = 1  # raise it when the same model gets other scores
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,11 @@ class Stages:
         from trainables.models.factory import read_spec
         from trainables.student import student_spec
 
-        scores, parameters = self._score(teacher, prepared.retrieval, prepared.vqa)
+        scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
         chance = VisualQuestions.load(prepared.vqa).chance
-        yield scores, parameters, chance, student_spec(self._config.student, read_spec(teacher))
+        yield scores, scores["parameters"], chance, student_spec(self._config.student, read_spec(teacher))
 
-    def cache(self, teacher: Path, prepared: Prepared, layers: dict[Any, list[int]]) -> Iterator[Any]:
+    def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""
         from trainables.teacher_cache import build_cache
 
@@ -115,18 +119,18 @@ class Stages:
 
         total = len(students) + 1
         chance = VisualQuestions.load(prepared.test_vqa).chance
-        of_teacher = self._score(teacher, prepared.test_retrieval, prepared.test_vqa)[0]
+        of_teacher = self._score_once(teacher, prepared.test_retrieval, prepared.test_vqa)
         yield 1, total
         found = []
         for folder in students:
-            scores = self._score(folder, prepared.test_retrieval, prepared.test_vqa)[0]
+            scores = self._score(folder, prepared.test_retrieval, prepared.test_vqa)
             accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
             scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance)
             found.append(scores)
             yield 1 + len(found), total
         yield of_teacher, found
 
-    def _score(self, model: Path, captions: Path, questions: Path) -> tuple[dict[str, Any], int]:
+    def _score(self, model: Path, captions: Path, questions: Path) -> dict[str, Any]:
         from trainables.data.prepared import CaptionedImages, VisualQuestions
         from trainables.device import default_device
         from trainables.evaluation.evaluate import evaluate
@@ -139,7 +143,23 @@ class Stages:
             VisualQuestions.load(questions),
             self._config.training.precision,
         )
-        return {"languages": found.languages, "summary": found.summary}, encoder.parameter_count()
+        return {"languages": found.languages, "summary": found.summary, "parameters": encoder.parameter_count()}
+
+    def _score_once(self, teacher: Path, captions: Path, questions: Path) -> dict[str, Any]:
+        """A teacher's scores, kept in the cache beside the teacher: studies share them."""
+        fields = {
+            "model": teacher.name,
+            "captions": captions.name,
+            "questions": questions.name,
+            "stage": _SCORES_VERSION,
+        }
+
+        def build(folder: Path) -> None:
+            write_json(folder / "scores.json", self._score(teacher, captions, questions))
+
+        found = artifact("teacher-scores", fields, build) / "scores.json"
+        scores: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+        return scores
 
 
 def _streamed(work: Callable[[Callable[[int, int], None]], Any]) -> Iterator[Any]:

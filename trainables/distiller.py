@@ -108,15 +108,15 @@ class Distiller:
             queue=self._queue,
             replication=plan.recipe.replication,
         )
-        losses = {name: STRATEGIES[name](batch) for name in plan.recipe.weights}
-        total = torch.stack([plan.recipe.weights[name] * loss for name, loss in losses.items()]).sum()
+        losses: dict[str, Tensor] = {name: STRATEGIES[name](batch) for name in plan.recipe.weights}
+        total = torch.stack([plan.recipe.weights[name] * losses[name] for name in plan.recipe.weights]).sum()
         if plan.recipe.task_weight > 0:
             losses["task"] = contrastive_task(batch.image, batch.text, batch.weight, scale)
             total = total + plan.recipe.task_weight * losses["task"]
         if self._image_rows or self._text_rows:
             losses["layers"] = self._layer_loss(draw, image_states, text_states, weight)
             total = total + plan.recipe.layer_weight * losses["layers"]
-        total.backward()
+        torch.autograd.backward(total)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, plan.training.max_gradient_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient is {norm.item()} at step {self.steps_done + 1}")
@@ -127,7 +127,7 @@ class Distiller:
         self.student.clamp_logit_scale()
         self._push(batch)
         self.steps_done += 1
-        return {name: float(loss.detach()) for name, loss in {**losses, "total": total}.items()}
+        return {name: float(loss.detach()) for name, loss in [*losses.items(), ("total", total)]}
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs to go on as if nothing had happened: tensors and plain values."""
@@ -156,20 +156,21 @@ class Distiller:
         return torch.from_numpy(rows).float().to(self._device)
 
     def _layer_loss(self, draw: Draw, image: list[Tensor], text: list[Tensor], weight: Tensor) -> Tensor:
-        """The towers' layer losses, averaged over matched pairs of both."""
+        """The mean over the matched pairs of both towers."""
         cached = self._cache
-        terms = []
+        pairs = len(self._image_rows) + len(self._text_rows)
+        loss = weight.new_zeros(())
         if image:
             targets = [self._of_teacher(cached.image_layers[row][draw.images, draw.views]) for row in self._image_rows]
-            terms += [layer_loss([h.float()], [target], torch.ones_like(h[:, 0], dtype=torch.float32))
-                      for h, target in zip(image, targets, strict=True)]  # fmt: skip
+            ones = weight.new_ones(len(draw.images))
+            loss = loss + len(image) / pairs * layer_loss([h.float() for h in image], targets, ones)
         if text:
             targets = [
                 self._of_teacher(cached.text_layers[row][draw.languages, draw.texts]).flatten(0, 1)
                 for row in self._text_rows
             ]
-            terms += [layer_loss([h.float()], [t], weight.flatten()) for h, t in zip(text, targets, strict=True)]
-        return torch.stack(terms).mean()
+            loss = loss + len(text) / pairs * layer_loss([h.float() for h in text], targets, weight.flatten())
+        return loss
 
     def _first_queue(self) -> Tensor:
         """A full queue before the first step: random training images and captions as the teacher embeds them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -28,7 +29,7 @@ class LayerMapping(Typed):
     def _layers_belong_to_monotone(self) -> Self:
         if (self.kind == "monotone") != bool(self.layers):
             raise ValueError(f"a mapping of kind {self.kind} {'needs' if not self.layers else 'takes no'} layers")
-        if any(later <= earlier for earlier, later in zip(self.layers, self.layers[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(self.layers)):
             raise ValueError(f"layers {list(self.layers)} are not strictly increasing")
         return self
 
@@ -38,7 +39,7 @@ class LanguageWeighting(Typed):
 
     kind: WeightingKind = "uniform"
     gamma: Annotated[float, Field(ge=-2, le=2)] = 0.0  # of `difficulty`
-    logits: dict[str, float] = {}  # of `free`, a language
+    logits: dict[str, float] = Field(default={})  # of `free`, a language
 
 
 class Replication(Typed):
@@ -53,7 +54,7 @@ class Recipe(Typed):
     """A distillation recipe; the total loss is task_weight·task + Σ strategy_weights·strategy + layer_weight·layers."""
 
     strategy: Literal[StrategyName, "mix"]
-    strategy_weights: dict[StrategyName, NotNegative] = {}  # of `mix`; a single strategy has weight 1
+    strategy_weights: dict[StrategyName, NotNegative] = Field(default={})  # of `mix`; a single strategy has weight 1
     task_weight: NotNegative = 0.0
     layer_weight: NotNegative = 0.0
     image_mapping: LayerMapping = LayerMapping()

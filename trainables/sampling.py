@@ -48,12 +48,11 @@ class BatchSampler:
         views: int,
         seed: int,
         exposure: Array | None = None,
-        control: int = 0,
     ) -> None:
-        """``exposure``: relative frequency of each language, [L]; uniform if None. ``control``: a language's index.
+        """``exposure``: relative frequency of each language, [L]; uniform if None.
 
         Raises:
-            ValueError: if an image has no caption in the control language.
+            ValueError: if an image has no caption.
         """
         self._seed = seed
         self._views = views
@@ -69,7 +68,6 @@ class BatchSampler:
         self._rows = order
         self._first = np.searchsorted(items, data.image_item, side="left")
         self._many = np.searchsorted(items, data.image_item, side="right") - self._first
-        self._control = control
         if not self._many.all():
             raise ValueError(f"{int((self._many == 0).sum())} training images have no caption")
 

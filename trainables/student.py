@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -49,7 +49,7 @@ def make_student(spec: ModelSpec, teacher: DualEncoder, recipe: Recipe, seed: in
     return student
 
 
-def _origin(name: str, maps: dict[str, Sequence[int]]) -> str | None:
+def _origin(name: str, maps: Mapping[str, Sequence[int]]) -> str | None:
     """The teacher's name of the tensor that a student's tensor starts from, None for one that stays random."""
     match = _LAYER.match(name)
     if match is None:

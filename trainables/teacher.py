@@ -106,7 +106,7 @@ def _fit(
             image_embedding = model.encode_image(model.preprocess(pixels)).embedding
             text_embedding = model.encode_text(text).embedding
         loss = contrastive_task(image_embedding, text_embedding[None], weight, model.logit_scale)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(schedule(step, config.steps, "wsd", _WARMUP, _DECAY))
         model.clamp_logit_scale()

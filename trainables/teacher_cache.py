@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def build_cache(
     teacher: Path,
     train: Path,
     config: CacheConfig,
-    layers: dict[Literal["image", "text"], Sequence[int]],
+    layers: Mapping[str, Sequence[int]],
     seed: int,
     precision: Precision,
     progress: Progress,

@@ -166,4 +166,4 @@ def _encode_texts(model: DualEncoder, tokens: Array, precision: Precision) -> Te
     device = next(model.parameters()).device
     rows = torch.tensor(tokens, dtype=torch.long, device=device)
     with computing(device, precision):
-        return torch.cat([model.encode_text(part).embedding for part in rows.split(_BATCH)])
+        return torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _BATCH)])

@@ -59,15 +59,18 @@ class OpenClipEncoder(DualEncoder):
 
     @property
     def image_layers(self) -> Sequence[nn.Module]:
-        return self.clip.visual.transformer.resblocks
+        layers: nn.ModuleList = self.clip.visual.transformer.resblocks
+        return list(layers)
 
     @property
     def text_layers(self) -> Sequence[nn.Module]:
-        return self.clip.text.transformer.resblocks
+        layers: nn.ModuleList = self.clip.text.transformer.resblocks
+        return list(layers)
 
     @property
     def logit_scale(self) -> Tensor:
-        return self.clip.logit_scale.exp()
+        logarithm: Tensor = self.clip.logit_scale
+        return logarithm.exp()
 
     def clamp_logit_scale(self) -> None:
         with torch.no_grad():

@@ -34,7 +34,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Token ids, int32 [len(texts), context_length], with start and end marks, cut or padded to length."""
-        return self._tokenizer(list(texts)).numpy().astype(np.int32)
+        return np.asarray(self._tokenizer(list(texts)), np.int32)
 
     def decode(self, tokens: Array) -> list[str]:
         return list(self._tokenizer.tokenizer.batch_decode(tokens, skip_special_tokens=True))
