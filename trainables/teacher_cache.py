@@ -20,7 +20,7 @@ from trainables.models.dual_encoder import Encoded
 from trainables.models.factory import load_model
 
 _STAGE_VERSION = 1
-_BATCH = 256
+_IMAGES, _TEXTS = 256, 4096  # encoded at once
 
 Progress = Callable[[int, int], None]
 
@@ -67,12 +67,14 @@ def build_cache(
         texts = np.asarray(data.tokens).reshape(-1, data.tokens.shape[-1])
         done, total = 0, views[:, :, 0, 0].numel() + len(texts)
 
-        def encode(count: int, batch: Callable[[slice], Encoded], wanted: Sequence[int]) -> tuple[Array, Array]:
+        def encode(
+            count: int, size: int, batch: Callable[[slice], Encoded], wanted: Sequence[int]
+        ) -> tuple[Array, Array]:
             """Embeddings [count, D] and the wanted layers [layers, count, H]."""
             nonlocal done
             embeddings, states = [], []
-            for start in range(0, count, _BATCH):
-                encoded = batch(slice(start, start + _BATCH))
+            for start in range(0, count, size):
+                encoded = batch(slice(start, start + size))
                 embeddings.append(_half(encoded.embedding))
                 kept = [_half(encoded.layers[number]) for number in wanted]
                 states.append(np.stack(kept) if kept else np.empty((0, len(encoded.embedding), 0), np.float16))
@@ -90,8 +92,8 @@ def build_cache(
             return model.encode_text(torch.tensor(texts[rows], dtype=torch.long, device=device))
 
         with torch.inference_mode(), computing(device, precision):
-            image, image_layers = encode(views.shape[0] * views.shape[1], encode_views, layers["image"])
-            text, text_layers = encode(len(texts), encode_texts, layers["text"])
+            image, image_layers = encode(views.shape[0] * views.shape[1], _IMAGES, encode_views, layers["image"])
+            text, text_layers = encode(len(texts), _TEXTS, encode_texts, layers["text"])
             scale = float(model.logit_scale)
         TeacherCache(
             logit_scale=scale,

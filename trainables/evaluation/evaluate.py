@@ -15,7 +15,7 @@ from trainables.evaluation.retrieval import RECALL_AT, RetrievalScores, average_
 from trainables.evaluation.vqa import choose, correct_answers, variance_noise, variance_over_languages
 from trainables.models.dual_encoder import DualEncoder
 
-_BATCH = 256
+_IMAGES, _TEXTS = 256, 4096  # encoded at once; a tower may work through them in parts
 _NOISE_SEED = 0
 
 
@@ -154,9 +154,9 @@ def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> T
         return torch.cat(
             [
                 model.encode_image(
-                    model.preprocess(torch.tensor(images[start : start + _BATCH], device=device))
+                    model.preprocess(torch.tensor(images[start : start + _IMAGES], device=device))
                 ).embedding
-                for start in range(0, len(images), _BATCH)
+                for start in range(0, len(images), _IMAGES)
             ]
         )
 
@@ -166,4 +166,4 @@ def _encode_texts(model: DualEncoder, tokens: Array, precision: Precision) -> Te
     device = next(model.parameters()).device
     rows = torch.tensor(tokens, dtype=torch.long, device=device)
     with computing(device, precision):
-        return torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _BATCH)])
+        return torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _TEXTS)])

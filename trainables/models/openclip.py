@@ -14,7 +14,7 @@ from trainables.models.dual_encoder import DualEncoder, Encoded
 from trainables.models.spec import ModelSpec
 from trainables.models.tokenizer import END_ID, PAD_ID
 
-_LENGTH_BINS = 4
+_LENGTH_BINS, _LARGEST_BIN = 4, 256
 _MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5
 
 
@@ -97,7 +97,7 @@ class OpenClipEncoder(DualEncoder):
         order = end.argsort()
         parts = [
             self._encode_text(tokens[rows, : int(end[rows[-1]]) + 1], end[rows])
-            for rows in order.tensor_split(_LENGTH_BINS)
+            for rows in order.tensor_split(max(_LENGTH_BINS, math.ceil(len(tokens) / _LARGEST_BIN)))
         ]
         back = order.argsort()
         return Encoded(
