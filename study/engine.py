@@ -32,6 +32,7 @@ def run_stages(
     """
     trials = Trials(open_storage(config, url), ledger, config.search, config.seed)
     trials.reconcile()
+    trials.try_each("strategy", space.values("strategy"))
     progress = Progress(terminal)
     progress.note(f"Study {config.name} in {ledger.folder}")
     write_json(ledger.folder / "environment.json", describe_environment())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,12 @@ class Trials:
                 self.unfinished.append(record)
             else:
                 self.finished[record] = result
+
+    def try_each(self, name: str, values: Sequence[Any]) -> None:
+        """In a new study, make the first trials take each of these values once; the sampler chooses all else."""
+        if not self.study.get_trials(deepcopy=False):
+            for value in values:
+                self.study.enqueue_trial({name: value})
 
     def ask(self, space: SearchSpace, around: Surroundings) -> TrialRecord:
         """A new trial, proposed by the sampler and written down before anything runs."""
