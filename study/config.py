@@ -89,8 +89,8 @@ class DataConfig(Typed):
 
 
 class Bound(Typed):
-    min: float | None = None
-    max: float | None = None
+    min: Annotated[float, Field(strict=True)] | None = None
+    max: Annotated[float, Field(strict=True)] | None = None
 
     @model_validator(mode="after")
     def _bounds_something(self) -> Self:
@@ -103,9 +103,9 @@ class SchedulerConfig(Typed):
     """Early stopping: `moasha` stops the worse of the trials that reached a rung, `none` lets all trials run."""
 
     kind: Literal["moasha", "none"] = "moasha"
-    rungs: tuple[Count, ...] = (40,)  # steps at which trials report and the worse ones stop
-    reduction: Annotated[float, Field(gt=1)] = 2.0  # one in so many trials goes on from a rung
-    evaluation_share: Annotated[float, Field(gt=0, le=1)] = 0.25  # of the validation items, at a rung
+    rungs: tuple[Count, ...] = (30,)  # steps at which trials report and the worse ones stop
+    reduction: Annotated[float, Field(gt=1, strict=True)] = 3.0  # one in so many trials goes on from a rung
+    evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.25  # of the validation items, at a rung
 
     @field_validator("rungs")
     @classmethod
@@ -120,7 +120,7 @@ class SearchConfig(Typed):
 
     space: str = "full"
     sampler: Sampler = "tpe"
-    trials: Count = 20
+    trials: Count = 18
     objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
     constraints: dict[Metric, Bound] = Field(default={"vqa_lift_kept": Bound(min=0.5)})
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -147,17 +147,17 @@ class ResourcesConfig(Typed):
     """What one trial gets, and how many run at once."""
 
     # 0: the trial trains in its own process; N: it trains on N Ray Train workers.
-    workers_per_trial: Annotated[int, Field(ge=0)] = 0
-    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0
+    workers_per_trial: Annotated[int, Field(ge=0, strict=True)] = 0
+    cpus_per_worker: Annotated[float, Field(gt=0, strict=True)] = 1
+    gpus_per_worker: Annotated[float, Field(ge=0, strict=True)] = 0
     concurrent_trials: Count | Literal["auto"] = "auto"
 
 
 class StudyConfig(Typed):
     """A whole study. Every key has a default; a preset names them all."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "study"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "emoji-clip"
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     storage: StorageConfig = StorageConfig()
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()

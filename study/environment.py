@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -125,6 +126,7 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
     except (ConnectionError, ValueError) as error:
         raise UserError(f"--address {address}: no Ray answers there: {' '.join(str(error).split())[:200]}") from None
     try:
+        signal.signal(signal.SIGTERM, _interrupt)  # Ray has taken it for itself
         available: dict[str, float] = ray.cluster_resources()
         if not available.get(TRIAL_RESOURCE):
             raise UserError(
@@ -134,6 +136,10 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
         yield available
     finally:
         ray.shutdown()
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def concurrent_trials(resources: ResourcesConfig, available: Mapping[str, float]) -> int:

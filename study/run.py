@@ -10,7 +10,6 @@ A study that was interrupted goes on when the same command runs again.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -84,7 +83,6 @@ def _run(options: argparse.Namespace) -> int:
     from study.engine import run_stages
     from study.environment import quiet
 
-    signal.signal(signal.SIGTERM, _interrupt)
     with quiet(folder / "study.log") as (output, terminal):
         try:
             run_stages(config, space, ledger, url, options.address, terminal)
@@ -152,10 +150,6 @@ def _show(folder: Path, output: IO[str]) -> int:
         console.print(f"Trial {trial} failed: {reason}", soft_wrap=True)
     console.print(f"Figure: {folder / 'report' / 'pareto.png'}", soft_wrap=True)
     return 0 if (data.trials["state"] == "complete").any() else 1
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ Precision = Literal["auto", "bf16", "fp32"]
 class TokenizerConfig(Typed):
     """A BPE tokenizer fitted on the training captions."""
 
-    vocab_size: Annotated[int, Field(ge=300)] = 4000
-    context_length: Annotated[int, Field(ge=4)] = 16
+    vocab_size: Annotated[int, Field(ge=300, strict=True)] = 4000
+    context_length: Annotated[int, Field(ge=4, strict=True)] = 16
 
 
 class TeacherTower(Typed):
@@ -26,7 +26,7 @@ class TeacherTower(Typed):
 
 
 class TeacherImageTower(TeacherTower):
-    patch_size: Count = 12
+    patch_size: Count = 16
     image_size: Count = 48
 
 
@@ -41,9 +41,9 @@ class TeacherModel(Typed):
 class FitConfig(Typed):
     """How the teacher is fitted: the family's own loss, one caption an image."""
 
-    steps: Count = 240
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    learning_rate: Positive = 2e-3
+    steps: Count = 300
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 256
+    learning_rate: Positive = 5e-3
     weight_decay: NotNegative = 0.1
     language_exposure: Literal["zipf", "uniform"] = "zipf"
 
@@ -72,13 +72,13 @@ class StudentConfig(Typed):
 class TrainingConfig(Typed):
     """What all trials of a study have in common."""
 
-    steps: Count = 120
-    batch_size: Annotated[int, Field(ge=2)] = 256  # over all workers of a trial
+    steps: Count = 80
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 256  # over all workers of a trial
     captions_per_image: Count = 1
     precision: Precision = "auto"
     schedule: Literal["wsd", "cosine"] = "wsd"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the steps
-    decay: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of the steps, for wsd
+    warmup: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1  # share of the steps
+    decay: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.3  # share of the steps, for wsd
     max_gradient_norm: Positive = 1.0
 
 

@@ -14,8 +14,8 @@ STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
 MappingKind = Literal["none", "uniform", "last", "first", "monotone"]
 WeightingKind = Literal["uniform", "difficulty", "free"]
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
 
 
 class LayerMapping(Typed):
@@ -38,7 +38,7 @@ class LanguageWeighting(Typed):
     """How much each language counts in the losses."""
 
     kind: WeightingKind = "uniform"
-    gamma: Annotated[float, Field(ge=-2, le=2)] = 0.0  # of `difficulty`
+    gamma: Annotated[float, Field(ge=-2, le=2, strict=True)] = 0.0  # of `difficulty`
     logits: dict[str, float] = Field(default={})  # of `free`, a language
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Count = Annotated[int, Field(ge=1)]
+# Strict: neither `true` nor "3" is a number.
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class Typed(BaseModel):
