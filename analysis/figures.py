@@ -41,6 +41,7 @@ _LOOKS = {
 }
 _INK = "#222222"
 _FAINT = "#8C8C8C"
+_LABEL_SIZE = (0.3, 0.15)  # inches: within this of each other, two members share a label
 _PLANE: Directions = {"x": "maximise", "y": "minimise"}
 
 
@@ -185,11 +186,20 @@ def _draw_front(axes: Axes, front: pd.DataFrame) -> None:
     axes.plot(edge[:, 0], edge[:, 1], color=_FAINT, linewidth=1.5, zorder=2, gid="front")
     axes.fill_between(edge[:, 0], edge[:, 1], top, color=_INK, alpha=0.035, linewidth=0, zorder=0)
     axes.set(**limits)
-    for (x, y), same in front.groupby(["x", "y"]):
-        text = ", ".join(f"#{number}" for number in same["number"])
+    for group in _neighbours(axes, front.sort_values(["x", "y"])):
+        text = ", ".join(f"#{number}" for number in group["number"])
         # Below and to the right of a member there is no dominated trial to write over.
-        label = axes.annotate(text, (x, y), xytext=(6, -5), textcoords="offset points", va="top", zorder=2.5)
+        corner = (group["x"].max(), group["y"].min())
+        label = axes.annotate(text, corner, xytext=(6, -5), textcoords="offset points", va="top", zorder=2.5)
         label.set(fontsize="small", path_effects=[withStroke(linewidth=1.5, foreground="white")])
+
+
+def _neighbours(axes: Axes, members: pd.DataFrame) -> list[pd.DataFrame]:
+    """The members, sorted by x, in runs that lie so close in the picture that their labels would overlap."""
+    pixels = axes.transData.transform(members[["x", "y"]].to_numpy())
+    far = np.abs(np.diff(pixels, axis=0)) > np.array(_LABEL_SIZE) * axes.figure.dpi
+    starts = np.concatenate([[True], far.any(axis=1)]).cumsum()
+    return [group for _, group in members.groupby(starts)]
 
 
 def _draw_legends(axes: Axes, groups: dict[str, pd.DataFrame], teacher: pd.DataFrame) -> None:
