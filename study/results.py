@@ -12,6 +12,10 @@ from analysis.figures import pareto, save
 from analysis.load import StudyData, front, load_study, write_results
 
 
+_SCORES = ("VQA acc.", "VQA variance")
+_COLUMNS = ("trial", "strategy", "validation: mAP", *_SCORES, "lift kept", "test: mAP", *_SCORES)
+
+
 def write_report(folder: Path) -> StudyData:
     """Rebuild results/ and report/pareto.png from the ledger."""
     data = load_study(folder)
@@ -25,25 +29,19 @@ def print_front(data: StudyData, console: Console) -> None:
     """The front and the teacher, in the units that people read."""
     found = front(data)
     table = Table(title=f"Pareto front of {data.name}: {_objectives(data.objectives)}", title_justify="left")
-    for column in (
-        "trial",
-        "strategy",
-        "mAP",
-        "VQA acc.",
-        "VQA variance",
-        "lift kept",
-        "mAP",
-        "VQA acc.",
-        "VQA variance",
-    ):
-        table.add_column(column, justify="left" if column in ("trial", "strategy") else "right")
-    table.columns[2].header, table.columns[6].header = "validation: mAP", "test: mAP"
+    for place, column in enumerate(_COLUMNS):
+        table.add_column(column, justify="left" if place < 2 else "right")
     if data.teacher:
         table.add_row("teacher", data.teacher.family, *_row(data.teacher.metrics), style="bold")
     for member in found["members"]:
         metrics = {"validation": member["validation"], "test": member["test"]}
         table.add_row(member["trial"], member["recipe"]["strategy"], *_row(metrics))
     console.print(table)
+    students = data.trials["parameters"].dropna()
+    if data.teacher and len(students):
+        student, teacher = int(students.iloc[0]), data.teacher.parameters
+        sizes = f"Parameters: teacher {teacher / 1e6:.2f} M, student {student / 1e6:.2f} M"
+        console.print(f"{sizes}, {100 * student / teacher:.0f} % of it.")
     variance = "VQA variance: over languages, in squared percentage points, ± its bootstrap standard error over items."
     console.print(f"{variance} Hypervolume {found['hypervolume']:.3f}.")
     if not found["members"]:

@@ -20,6 +20,7 @@ from analysis.pareto import (
     nondomination_rank,
     promotion_order,
     reference_point,
+    violation,
 )
 
 TWO: Directions = {"map": "maximise", "variance": "minimise"}
@@ -126,6 +127,22 @@ def test_feasible_means_within_bounds_and_known(metrics: dict[str, float], expec
     assert feasible(metrics, {"lift": {"min": 0.5, "max": 0.9}}) is expected
 
 
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"lift": 0.5, "std": 4.0}, 0.0),
+        ({"lift": 0.2, "std": 4.0}, 0.3),
+        ({"lift": 1.0, "std": 4.0}, 0.1),
+        ({"lift": 0.2, "std": 6.5}, 0.3 + 2.5),
+        ({"lift": NAN, "std": 4.0}, math.inf),
+        ({"std": 4.0}, math.inf),
+    ],
+)
+def test_violation_adds_up_by_how_much_bounds_are_missed(metrics: dict[str, float], expected: float) -> None:
+    constraints = {"lift": {"min": 0.5, "max": 0.9}, "std": {"min": None, "max": 4.0}}
+    assert violation(metrics, constraints) == pytest.approx(expected)
+
+
 def test_the_front_has_only_complete_feasible_measured_trials() -> None:
     trials = pd.DataFrame(
         [
@@ -147,47 +164,54 @@ def test_the_front_has_only_complete_feasible_measured_trials() -> None:
 def test_promotion_takes_extremes_then_the_largest_contributions() -> None:
     # One front; between the extremes 0 and 4, the row 2 stands far out and the rows 1 and 3 hardly.
     rows = [[0.0, 0.0], [1.0, 3.9], [6.0, 4.0], [6.1, 9.0], [10.0, 10.0]]
-    order = promotion_order(rows, TWO, [True] * 5).tolist()
+    order = promotion_order(rows, TWO, [0.0] * 5).tolist()
     assert sorted(order[:2]) == [0, 4]
     assert order[2] == 2
 
 
 def test_promotion_is_the_same_in_other_units() -> None:
     rows = np.array([[0.1, 30.0], [0.2, 31.0], [0.3, 45.0], [0.35, 46.0], [0.4, 60.0], [0.1, 60.0]])
-    usual = promotion_order(rows, TWO, [True] * 6).tolist()
-    assert promotion_order(rows * [1000.0, 0.01], TWO, [True] * 6).tolist() == usual
+    usual = promotion_order(rows, TWO, [0.0] * 6).tolist()
+    assert promotion_order(rows * [1000.0, 0.01], TWO, [0.0] * 6).tolist() == usual
 
 
 def test_promotion_puts_copies_behind_the_rest_of_their_front() -> None:
     rows = [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [0.0, 5.0]]
-    order = promotion_order(rows, TWO, [True] * 5).tolist()
+    order = promotion_order(rows, TWO, [0.0] * 5).tolist()
     assert set(order[:2]) == {0, 3}
     assert order[2:] == [2, 1, 4]
 
 
+def test_promotion_puts_infeasible_rows_behind_feasible_ones_by_the_size_of_their_violation() -> None:
+    # The better its objectives, the more a row violates; row 4 is not measured, row 5 misses by infinity.
+    rows = [[9.0, 1.0], [5.0, 5.0], [3.0, 7.0], [1.0, 9.0], [NAN, 0.0], [9.0, 0.0]]
+    assert promotion_order(rows, TWO, [0.3, 0.2, 0.0, 0.1, 0.0, math.inf]).tolist() == [2, 3, 1, 0, 5, 4]
+
+
 @settings(deadline=None)
-@given(rows_and_directions, st.randoms(use_true_random=False))
+@given(rows_and_directions, st.data())
 def test_promotion_never_puts_a_row_before_one_that_is_plainly_better(
-    case: tuple[list[tuple[float, ...]], Directions], random: object
+    case: tuple[list[tuple[float, ...]], Directions], data: st.DataObject
 ) -> None:
     rows, directions = case
-    allowed = [random.random() < 0.6 for _ in rows]  # type: ignore[attr-defined]
-    order = promotion_order(rows, directions, allowed).tolist()
+    size = st.sampled_from([0.0, 0.0, 0.1, 2.0, math.inf])
+    violations = data.draw(st.lists(size, min_size=len(rows), max_size=len(rows)))
+    order = promotion_order(rows, directions, violations).tolist()
     assert sorted(order) == list(range(len(rows)))
     finite = [all(map(math.isfinite, row)) for row in rows]
-    tiers = [2 if not ok else 0 if yes else 1 for ok, yes in zip(finite, allowed, strict=True)]
+    tiers = [(not ok, size if ok else 0.0) for ok, size in zip(finite, violations, strict=True)]
     assert [tiers[i] for i in order] == sorted(tiers)
     for position, later in enumerate(order):
         for earlier in order[:position]:
-            if tiers[earlier] == tiers[later] < 2:
+            if finite[later] and tiers[earlier] == tiers[later]:
                 assert not dominates(rows[later], rows[earlier], directions)
 
 
 def test_values_that_do_not_fit_the_objectives_are_refused() -> None:
     with pytest.raises(ValueError, match="variance"):
         nondominated([[1.0, 2.0, 3.0]], TWO)
-    with pytest.raises(ValueError, match="feasible"):
-        promotion_order([[1.0, 2.0]], TWO, [True, False])
+    with pytest.raises(ValueError, match="violations"):
+        promotion_order([[1.0, 2.0]], TWO, [0.0, 1.0])
 
 
 def test_importing_the_module_stays_light() -> None:
