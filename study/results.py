@@ -11,7 +11,6 @@ from rich.table import Table
 from analysis.figures import pareto, save
 from analysis.load import StudyData, front, load_study, write_results
 
-
 _SCORES = ("VQA acc.", "VQA variance")
 _COLUMNS = ("trial", "strategy", "validation: mAP", *_SCORES, "lift kept", "test: mAP", *_SCORES)
 

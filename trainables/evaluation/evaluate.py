@@ -94,11 +94,13 @@ def evaluate(
         correct, precisions, best, chosen = [], [], [], []
         for place, language in enumerate(captions.languages):
             present = np.asarray(captions.present[place])
-            texts = _encode_texts(model, captions.tokens[place][present], precision)
+            texts, answers_of = _encode_texts(
+                model, captions.tokens[place][present], questions.tokens[place], precision=precision
+            )
             text_item = torch.tensor(captions.text_item[present], device=device)
             to_text = retrieval_scores(gallery, texts, image_item, text_item)
             to_image = retrieval_scores(texts, gallery, text_item, image_item)
-            similarity = choose(pictures, _encode_texts(model, questions.tokens[place], precision), options)
+            similarity = choose(pictures, answers_of, options)
             right = correct_answers(similarity, answer)
             correct.append(right)
             languages[language] = {
@@ -161,9 +163,11 @@ def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> T
         )
 
 
-def _encode_texts(model: DualEncoder, tokens: Array, precision: Precision) -> Tensor:
-    """Embeddings [M, D] of int [M, T]."""
+def _encode_texts(model: DualEncoder, *groups: Array, precision: Precision) -> list[Tensor]:
+    """Embeddings [M, D] of each group of token rows int [M, T]; a text that several rows share is encoded once."""
     device = next(model.parameters()).device
-    rows = torch.tensor(tokens, dtype=torch.long, device=device)
+    distinct, place = np.unique(np.concatenate(groups), axis=0, return_inverse=True)
+    rows = torch.tensor(distinct, dtype=torch.long, device=device)
     with computing(device, precision):
-        return torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _TEXTS)])
+        encoded = torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _TEXTS)])
+    return list(torch.split(encoded[torch.from_numpy(place).to(device)], [len(group) for group in groups]))

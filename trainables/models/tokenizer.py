@@ -7,48 +7,51 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from trainables.artifacts import artifact
 from trainables.data.prepared import Array
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
 PAD_ID, END_ID = 0, 3
-_STAGE_VERSION = 1
+_FILE = "tokenizer.json"
+_STAGE_VERSION = 1  # raise it when the same texts give another tokenizer
 
 
 class Tokenizer:
     """The one way in which this project turns text into token ids, and back for looking at them."""
 
     def __init__(self, folder: Path, context_length: int) -> None:
-        from open_clip.tokenizer import HFTokenizer
-
+        content = (folder / _FILE).read_bytes()
         self.folder = folder
         self.context_length = context_length
-        self._tokenizer = HFTokenizer(str(folder), context_length=context_length)
-        content = (folder / "tokenizer.json").read_bytes()
         self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{context_length}"
+        self._backend = Backend.from_buffer(content)
+        self._backend.enable_truncation(context_length)
+        self._backend.enable_padding(length=context_length, pad_id=PAD_ID, pad_token=PAD)
 
     @property
     def vocab_size(self) -> int:
-        return len(self._tokenizer.tokenizer)
+        return int(self._backend.get_vocab_size())
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Token ids, int32 [len(texts), context_length], with start and end marks, cut or padded to length."""
-        return np.asarray(self._tokenizer(list(texts)), np.int32)
+        encoded = self._backend.encode_batch_fast(list(texts))
+        return np.asarray([row.ids for row in encoded], np.int32).reshape(-1, self.context_length)
 
     def decode(self, tokens: Array) -> list[str]:
-        return list(self._tokenizer.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+        return list(self._backend.decode_batch([[int(token) for token in row] for row in tokens]))
 
 
 def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
-    """The folder of a byte-pair-encoding tokenizer fitted on ``texts``: NFKC, lower case, words marked by a space."""
+    """The folder of a byte-pair-encoding tokenizer fitted on ``texts``: NFKC, lower case, words marked by a space.
+
+    Its file is one that `transformers.PreTrainedTokenizerFast` reads too.
+    """
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     def build(folder: Path) -> None:
-        from tokenizers import Tokenizer as Backend
-        from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
-        from transformers import PreTrainedTokenizerFast
-
         backend = Backend(models.BPE(unk_token=UNKNOWN))
         backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         backend.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -59,8 +62,6 @@ def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
         backend.post_processor = processors.TemplateProcessing(
             single=f"{START} $A {END}", special_tokens=[(START, marks.index(START)), (END, marks.index(END))]
         )
-        PreTrainedTokenizerFast(
-            tokenizer_object=backend, pad_token=PAD, unk_token=UNKNOWN, bos_token=START, eos_token=END
-        ).save_pretrained(folder)
+        backend.save(str(folder / _FILE))
 
     return artifact("tokenizer", {"texts": digest, "vocab_size": vocab_size, "stage": _STAGE_VERSION}, build)
