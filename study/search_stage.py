@@ -27,6 +27,7 @@ from trainables.language_weights import language_weights
 from trainables.models.spec import ModelSpec
 from trainables.trial import run_trial
 
+_RAY_FOLDER = "ray-"  # what Ray writes: nothing that a study needs later
 _CRASHES_FORGIVEN = 1  # a trial whose process died goes on from its last rung, once
 
 
@@ -62,7 +63,7 @@ class SearchStage:
         self._trials = trials
         self._began: dict[int, float] = {}
         self._ended: dict[int, float] = {}
-        self._ray_folder = tempfile.mkdtemp(prefix="ray-", dir=trials.ledger.folder)
+        self._ray_folder = ""
 
     def run(self) -> dict[str, float]:
         """Run what is left of the budget. Returns the seconds of this run's trials, by what they were spent on.
@@ -74,6 +75,10 @@ class SearchStage:
         searcher = OptunaSearcher(self._trials, search.trials, self._propose, self._tune_config)
         if searcher.left == 0:
             return {}
+        folder = self._trials.ledger.folder
+        for left_over in folder.glob(f"{_RAY_FOLDER}*"):  # of a run that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        self._ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
         try:
             tuner = Tuner(
                 tune.with_resources(run_trial, self._driver_resources()),
