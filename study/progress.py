@@ -35,12 +35,11 @@ class Progress:
     """Shows which stage runs, how far it is, and what the search has found; measures each stage."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.console = Console(file=stream, highlight=False)
+        self.console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self.seconds: dict[str, float] = {}  # by stage, in order
         self._state = SearchState()
         self._stage, self._fraction, self._since = "", 0.0, time.monotonic()
         self._live: Live | None = None
-        self._last_line = ""
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -63,17 +62,15 @@ class Progress:
         self.console.print(f"{name}: {took:.0f} s")
 
     def note(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def search(self, state: SearchState) -> None:
         """The search has moved on."""
+        has_ended = state.done > self._state.done
         self._state = state
         self._fraction = state.done / state.total if state.total else 0.0
-        if not self.console.is_terminal:
-            line = self._summary()
-            if line != self._last_line:
-                self.console.print(line, soft_wrap=True)
-                self._last_line = line
+        if has_ended and not self.console.is_terminal:
+            self.console.print(self._summary(), soft_wrap=True)
 
     def _advance(self, done: int, total: int) -> None:
         self._fraction = done / total if total else 0.0

@@ -143,7 +143,7 @@ def _show(folder: Path, output: IO[str]) -> int:
     from study.results import print_front
 
     data = load_study(folder)
-    console = Console(file=output, width=None if output.isatty() else 140)
+    console = Console(file=output, width=None if output.isatty() else 140, markup=False, emoji=False)
     print_front(data, console)
     failed = data.trials[data.trials["state"] == "failed"]
     for trial, reason in zip(failed["trial"], failed["reason"], strict=True):
