@@ -9,6 +9,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Stages:
 
         if threads:
             torch.set_num_threads(threads)
-        self._config = config
+        self._config, self._threads = config, threads
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
@@ -114,6 +115,8 @@ class Stages:
 
     def test(self, teacher: Path, students: list[Path], prepared: Prepared) -> Iterator[Any]:
         """The scores of the teacher, and of saved students in their order, on test."""
+        import torch
+
         from trainables.data.prepared import VisualQuestions
         from trainables.evaluation.evaluate import lift_kept
 
@@ -121,13 +124,16 @@ class Stages:
         chance = VisualQuestions.load(prepared.test_vqa).chance
         of_teacher = self._score_once(teacher, prepared.test_retrieval, prepared.test_vqa)
         yield 1, total
+        # Small models use several cores better side by side than within one operation.
+        torch.set_num_threads(1)
         found = []
-        for folder in students:
-            scores = self._score(folder, prepared.test_retrieval, prepared.test_vqa)
-            accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
-            scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance)
-            found.append(scores)
-            yield 1 + len(found), total
+        with ThreadPoolExecutor(max(1, self._threads)) as pool:
+            scored = pool.map(lambda folder: self._score(folder, prepared.test_retrieval, prepared.test_vqa), students)
+            for scores in scored:
+                accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
+                scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance)
+                found.append(scores)
+                yield 1 + len(found), total
         yield of_teacher, found
 
     def _score(self, model: Path, captions: Path, questions: Path) -> dict[str, Any]:
