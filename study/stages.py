@@ -56,10 +56,9 @@ class Stages:
     """Runs in a Ray actor; every method is a generator of (done, total) pairs that ends with its result."""
 
     def __init__(self, config: StudyConfig, threads: int) -> None:
-        import torch
+        from trainables.device import set_up_process
 
-        if threads:
-            torch.set_num_threads(threads)
+        set_up_process(threads)
         self._config, self._threads = config, threads
 
     def prepare(self) -> Iterator[Any]:

@@ -13,7 +13,7 @@ import torch
 
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
-from trainables.device import default_device
+from trainables.device import set_up_process
 from trainables.distiller import Distiller
 from trainables.distributed import worker
 from trainables.evaluation.evaluate import evaluate, lift_kept, subset
@@ -34,8 +34,7 @@ def train(plan: TrialPlan, report: Report) -> None:
     ``scores`` too. A recipe that diverges gives ``failure``, the reason, instead of metrics.
     """
     started = time.perf_counter()
-    torch.set_num_threads(plan.threads)
-    device = default_device()
+    device = set_up_process(plan.threads)
     is_first = worker()[0] == 0
     folder = Path(plan.folder)
     timing = {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
