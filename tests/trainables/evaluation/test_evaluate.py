@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.data.prepared import CaptionedImages, VisualQuestions
+from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
+from trainables.evaluation.retrieval import retrieval_scores
+from trainables.evaluation.vqa import choose, correct_answers
+from trainables.models.dual_encoder import DualEncoder
+
+MISSING_JAPANESE = slice(0, 5)
+
+
+@pytest.fixture(scope="module")
+def captions(few_captions: CaptionedImages) -> CaptionedImages:
+    """The gallery without five of its Japanese captions."""
+    present = np.array(few_captions.present)
+    present[1, MISSING_JAPANESE] = False
+    return dataclasses.replace(few_captions, present=present)
+
+
+@pytest.fixture(scope="module")
+def evaluation(teacher: DualEncoder, captions: CaptionedImages, few_questions: VisualQuestions) -> Evaluation:
+    return evaluate(teacher, captions, few_questions, "fp32")
+
+
+def embed(model: DualEncoder, images: np.ndarray | None = None, tokens: np.ndarray | None = None) -> torch.Tensor:
+    with torch.no_grad():
+        if images is not None:
+            return model.encode_image(model.preprocess(torch.tensor(images))).embedding
+        return model.encode_text(torch.tensor(tokens, dtype=torch.long)).embedding
+
+
+def test_each_language_is_scored_on_its_own_captions(
+    evaluation: Evaluation, teacher: DualEncoder, captions: CaptionedImages, few_questions: VisualQuestions
+) -> None:
+    gallery, pictures = embed(teacher, captions.images), embed(teacher, few_questions.images)
+    image_item = torch.tensor(captions.image_item)
+    for place, language in enumerate(captions.languages):
+        here = captions.present[place]
+        texts, item = embed(teacher, tokens=captions.tokens[place][here]), torch.tensor(captions.text_item[here])
+        row = evaluation.languages[language]
+        for direction, scores in (
+            ("i2t", retrieval_scores(gallery, texts, image_item, item)),
+            ("t2i", retrieval_scores(texts, gallery, item, image_item)),
+        ):
+            assert row[f"map_{direction}"] == pytest.approx(scores.mean_average_precision, rel=1e-4)
+            assert row[f"mrr_{direction}"] == pytest.approx(scores.mean_reciprocal_rank, rel=1e-4)
+            assert row[f"recall_5_{direction}"] == pytest.approx(scores.recall[5])
+        similarity = choose(
+            pictures, embed(teacher, tokens=few_questions.tokens[place]), torch.tensor(few_questions.options).long()
+        )
+        right = correct_answers(similarity, torch.tensor(few_questions.answer))
+        assert row["vqa_accuracy"] == pytest.approx(float(right.float().mean()))
+        assert row["vqa_items"] == 30
+
+
+def test_summary_is_the_mean_and_spread_over_languages(evaluation: Evaluation) -> None:
+    rows, summary = list(evaluation.languages.values()), evaluation.summary
+    accuracy = np.asarray([row["vqa_accuracy"] for row in rows])
+    assert summary["retrieval_map"] == pytest.approx(np.mean([(row["map_i2t"] + row["map_t2i"]) / 2 for row in rows]))
+    assert summary["vqa_accuracy"] == pytest.approx(accuracy.mean())
+    assert summary["vqa_variance"] == pytest.approx((100 * accuracy).var(), rel=1e-5)
+    assert summary["vqa_std"] ** 2 == pytest.approx(summary["vqa_variance"])
+    assert summary["vqa_variance_noise"] > 0
+
+
+def test_missing_captions_are_not_scored(
+    evaluation: Evaluation, teacher: DualEncoder, captions: CaptionedImages, few_questions: VisualQuestions
+) -> None:
+    tokens = np.array(captions.tokens)
+    tokens[1, MISSING_JAPANESE] = tokens[0, -1]
+    changed = evaluate(teacher, dataclasses.replace(captions, tokens=tokens), few_questions, "fp32")
+    assert changed.languages == evaluation.languages
+    assert changed.summary == evaluation.summary
+    precision = evaluation.similarities.text_precision
+    assert np.isnan(precision[1, MISSING_JAPANESE]).all()
+    assert np.isfinite(precision).sum() == precision.size - 5
+    mean = np.nanmean(precision, axis=1)
+    assert mean.tolist() == pytest.approx([row["map_t2i"] for row in evaluation.languages.values()], rel=1e-5)
+
+
+def test_evaluation_leaves_the_model_in_the_mode_it_was_in(
+    teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions
+) -> None:
+    small = subset(few_captions, few_questions, 0.2, seed=0)
+    try:
+        for mode in (True, False):
+            teacher.train(mode)
+            evaluate(teacher, *small, "fp32")
+            assert teacher.training == mode
+    finally:
+        teacher.eval()
+
+
+def test_subset_keeps_whole_items_and_what_each_question_says(
+    few_captions: CaptionedImages, few_questions: VisualQuestions
+) -> None:
+    captions, questions = subset(few_captions, few_questions, 0.4, seed=0)
+    assert len(captions.text_item) == 8
+    assert len(captions.image_item) == 3 * 8
+    assert set(captions.image_item) == set(captions.text_item)
+    for row, item in enumerate(captions.text_item):
+        origin = list(few_captions.text_item).index(item)
+        assert [texts[row] for texts in captions.texts] == [texts[origin] for texts in few_captions.texts]
+        np.testing.assert_array_equal(captions.tokens[:, row], few_captions.tokens[:, origin])
+    assert len(questions.answer) == 12
+    assert all(len(texts) == questions.tokens.shape[1] for texts in questions.texts)
+
+    def sayings(data: VisualQuestions) -> set[tuple[object, ...]]:
+        return {
+            (data.images[row].tobytes(), data.answer[row], data.kind[row], language, data.tokens[place, option].tobytes(),
+             data.texts[place][option], slot)
+            for row in range(len(data.answer)) for place, language in enumerate(data.languages)
+            for slot, option in enumerate(data.options[row]) if option >= 0
+        }  # fmt: skip
+
+    assert sayings(questions) < sayings(few_questions)
+    assert (questions.options >= 0).sum() * 3 == len(sayings(questions))
+
+
+def test_subset_is_fixed_by_its_seed(few_captions: CaptionedImages, few_questions: VisualQuestions) -> None:
+    first, again, other = (subset(few_captions, few_questions, 0.4, seed)[0].text_item for seed in (0, 0, 1))
+    assert list(first) == list(again) != list(other)
+    whole = subset(few_captions, few_questions, 1.0, seed=0)
+    assert list(whole[0].text_item) == list(few_captions.text_item)
+    np.testing.assert_array_equal(whole[1].options, few_questions.options)
+
+
+@pytest.mark.parametrize(("accuracy", "kept"), [(0.6, 1.0), (0.45, 0.5), (0.3, 0.0), (0.15, -0.5)])
+def test_lift_kept_is_the_share_of_the_teachers_lift_over_chance(accuracy: float, kept: float) -> None:
+    assert lift_kept(accuracy, teacher_accuracy=0.6, chance=0.3) == pytest.approx(kept)
+
+
+def test_teacher_that_guesses_has_no_lift_to_keep() -> None:
+    with pytest.raises(ValueError, match="does not beat chance"):
+        lift_kept(0.5, teacher_accuracy=0.25, chance=0.25)

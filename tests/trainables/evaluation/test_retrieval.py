@@ -1,0 +1,87 @@
+"""Retrieval scores against an oracle that ranks with plain sorting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from trainables.evaluation import retrieval
+from trainables.evaluation.retrieval import average_precision, retrieval_scores
+
+# Small whole numbers: similarities are exact, and many of them tie.
+embeddings = arrays.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(2)), elements=st.integers(-2, 2))
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    queries, gallery = draw(embeddings), draw(embeddings)
+    items = [draw(arrays.arrays(np.int64, len(rows), elements=st.integers(0, 3))) for rows in (queries, gallery)]
+    return tuple(torch.from_numpy(values) for values in (queries, gallery, *items))
+
+
+def oracle(queries: np.ndarray, gallery: np.ndarray, asked: np.ndarray, items: np.ndarray) -> list[tuple[float, int]]:
+    """Average precision and first relevant rank of each query, ties to its disadvantage; (0, 0) with nothing to find."""
+    found = []
+    for query, item in zip(queries, asked, strict=True):
+        ranking = sorted((-float(query @ row), bool(of == item)) for row, of in zip(gallery, items, strict=True))
+        ranks = [rank for rank, (_, relevant) in enumerate(ranking, start=1) if relevant]
+        precision = [place / rank for place, rank in enumerate(ranks, start=1)]
+        found.append((sum(precision) / len(precision), ranks[0]) if ranks else (0.0, 0))
+    return found
+
+
+@given(searches())
+def test_scores_are_the_oracles(search: tuple[torch.Tensor, ...]) -> None:
+    expected = oracle(*(values.numpy() for values in search))
+    precision, first = average_precision(*search)
+    assert precision.tolist() == pytest.approx([ap for ap, _ in expected], rel=1e-5)
+    assert first.tolist() == [rank for _, rank in expected]
+    asked = [(ap, rank) for ap, rank in expected if rank]
+    if not asked:
+        with pytest.raises(ValueError, match="no query has a relevant item"):
+            retrieval_scores(*search)
+        return
+    scores = retrieval_scores(*search)
+    assert scores.mean_average_precision == pytest.approx(np.mean([ap for ap, _ in asked]), rel=1e-5)
+    assert scores.mean_reciprocal_rank == pytest.approx(np.mean([1 / rank for _, rank in asked]), rel=1e-5)
+    for k in (1, 5, 10):
+        assert scores.recall[k] == pytest.approx(np.mean([rank <= k for _, rank in asked]), rel=1e-5)
+
+
+def test_block_by_block_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, gallery = torch.randn(23, 8, generator=generator), torch.randn(10, 8, generator=generator)
+    search = (queries, gallery, torch.arange(23) % 6, torch.arange(10) % 5)  # a block may have nothing to find
+    whole = average_precision(*search)
+    for elements in (1, 35):
+        monkeypatch.setattr(retrieval, "_BLOCK_ELEMENTS", elements)
+        for found, expected in zip(average_precision(*search), whole, strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+def test_perfect_ranking_scores_one() -> None:
+    eye = torch.eye(6)
+    scores = retrieval_scores(
+        eye, eye.repeat_interleave(3, dim=0), torch.arange(6), torch.arange(6).repeat_interleave(3)
+    )
+    assert (scores.mean_average_precision, scores.mean_reciprocal_rank) == (1.0, 1.0)
+    assert set(scores.recall.values()) == {1.0}
+
+
+def test_two_positives_at_ranks_two_and_five_score_nine_twentieths() -> None:
+    gallery = torch.tensor([[0.9], [0.8], [0.7], [0.6], [0.5]])
+    precision, first = average_precision(
+        torch.ones(1, 1), gallery, torch.tensor([1]), torch.tensor([0, 1, 0, 0, 1])
+    )  # ½(1/2 + 2/5)
+    assert precision.tolist() == pytest.approx([0.45])
+    assert first.tolist() == [2]
+
+
+def test_model_that_embeds_everything_alike_ranks_the_relevant_last() -> None:
+    scores = retrieval_scores(torch.ones(4, 2), torch.ones(4, 2), torch.arange(4), torch.arange(4))
+    assert scores.mean_average_precision == pytest.approx(1 / 4)
+    assert scores.recall == {1: 0.0, 5: 1.0, 10: 1.0}

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from trainables.evaluation.vqa import choose, correct_answers, variance_noise, variance_over_languages
+
+
+def test_similarity_of_each_option_and_none_where_there_is_none() -> None:
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    images = torch.tensor([[0.8, 0.6], [0.0, 1.0]])
+    found = choose(images, texts, torch.tensor([[2, 0, 1], [1, 2, -1]]))
+    torch.testing.assert_close(found, torch.tensor([[0.96, 0.8, 0.6], [1.0, 0.8, -math.inf]]))
+
+
+@pytest.mark.parametrize(
+    ("similarity", "answer", "right"),
+    [
+        ([0.2, 0.9, 0.1], 1, True),
+        ([0.2, 0.9, 0.1], 0, False),
+        ([0.9, 0.9, 0.1], 0, False),  # a tie is not an answer
+        ([0.9, 0.1, 0.1], 0, True),  # a tie below is no matter
+        ([-0.5, -0.7, -math.inf], 0, True),  # two options
+        ([-0.5, -0.3, -math.inf], 0, False),
+        ([math.nan, 0.1, 0.2], 0, False),
+        ([0.3, math.nan, 0.2], 0, False),
+    ],
+)
+def test_only_the_strictly_most_similar_option_is_an_answer(similarity: list[float], answer: int, right: bool) -> None:
+    assert correct_answers(torch.tensor([similarity]), torch.tensor([answer])).tolist() == [right]
+
+
+@given(arrays.arrays(np.bool_, st.tuples(st.integers(1, 5), st.integers(1, 30))))
+def test_variance_over_languages_is_in_squared_points(correct: np.ndarray) -> None:
+    accuracy = [100 * sum(row) / len(row) for row in correct.tolist()]
+    mean = sum(accuracy) / len(accuracy)
+    expected = sum((value - mean) ** 2 for value in accuracy) / len(accuracy)
+    assert variance_over_languages(torch.from_numpy(correct)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_variance_of_two_languages_is_the_square_of_half_their_difference() -> None:
+    correct = torch.tensor([[True] * 3 + [False], [True] + [False] * 3])
+    assert variance_over_languages(correct) == pytest.approx(25.0**2)
+
+
+@pytest.mark.parametrize(("items", "share"), [(40, 0.25), (200, 0.6)])
+def test_noise_is_the_exact_spread_of_a_bootstrap(items: int, share: float) -> None:
+    # One language answers a share of the items, the other none: the variance of a resample is (50·X/n)² points, X binomial.
+    right = round(share * items)
+    correct = torch.zeros(2, items, dtype=torch.bool)
+    correct[0, :right] = True
+    counts = np.arange(items + 1)
+    chances = np.asarray([math.comb(items, int(x)) * share**x * (1 - share) ** (items - x) for x in counts])
+    variances = (50 * counts / items) ** 2
+    expected = math.sqrt((chances * variances**2).sum() - (chances * variances).sum() ** 2)
+    found = variance_noise(correct, torch.Generator().manual_seed(0))
+    assert found == pytest.approx(expected, rel=0.1)  # 1,000 resamples know a spread to about 2 %
+
+
+def test_noise_agrees_with_a_larger_bootstrap_over_shared_items() -> None:
+    rng = np.random.default_rng(0)
+    difficulty = rng.random(120)
+    correct = np.stack([rng.random(120) < level * difficulty for level in (1.0, 0.8, 0.5)])
+    resamples = rng.integers(120, size=(20_000, 120))
+    accuracies = 100 * correct[:, resamples].mean(axis=2)
+    expected = float(accuracies.var(axis=0).std(ddof=1))
+    assert variance_noise(torch.from_numpy(correct), torch.Generator().manual_seed(1)) == pytest.approx(
+        expected, rel=0.1
+    )
+
+
+def test_languages_that_answer_alike_have_no_noise_since_items_are_paired() -> None:
+    row = torch.rand(50, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert variance_noise(row.repeat(4, 1), torch.Generator().manual_seed(0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_noise_depends_on_the_generator_alone() -> None:
+    correct = torch.rand(3, 50, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.3], [0.5], [0.8]])
+    first, again, other = (variance_noise(correct, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first == again != other

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.artifacts import MANIFEST, artifact, artifact_path, cache_root, content_key, is_complete, write_json
+
+FIELDS = {"size": 24, "languages": ["en", "ja"]}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "cache"
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(root))
+    return root
+
+
+class Builder:
+    """Writes two files and counts how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "arrays").mkdir()
+        (folder / "arrays" / "images.bin").write_bytes(b"0123456789")
+        (folder / "texts.json").write_text("[]", encoding="utf-8")
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)))
+def test_key_does_not_depend_on_the_order_of_fields(fields: dict[str, object]) -> None:
+    backwards = dict(reversed(list(fields.items())))
+    assert content_key(fields) == content_key(backwards)
+    assert content_key({**fields, "longer than five": 1}) != content_key(fields)
+
+
+def test_key_sees_nested_values_and_their_order() -> None:
+    keys = {content_key({"a": value}) for value in ([1, 2], [2, 1], {"b": 1}, {"b": 2}, "1", 1)}
+    assert len(keys) == 6
+    assert all(len(key) == 16 for key in keys)
+
+
+def test_artifact_is_built_once_where_it_belongs(own_cache: Path) -> None:
+    build = Builder()
+    first, again = artifact("data", FIELDS, build), artifact("data", dict(reversed(FIELDS.items())), build)
+    assert first == again == artifact_path("data", FIELDS)
+    assert first.parent == own_cache / "data"
+    assert build.calls == 1
+    assert is_complete(first)
+    assert stat.S_IMODE(first.stat().st_mode) == 0o755
+    assert artifact("data", {**FIELDS, "size": 48}, build) != first
+    manifest = json.loads((first / MANIFEST).read_text(encoding="utf-8"))
+    assert manifest == {"kind": "data", "fields": FIELDS, "files": {"arrays/images.bin": 10, "texts.json": 2}}
+
+
+def test_builder_that_fails_leaves_nothing_behind() -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").write_text("x", encoding="utf-8")
+        raise RuntimeError("out of disk")
+
+    with pytest.raises(RuntimeError, match="out of disk"):
+        artifact("data", FIELDS, fail)
+    assert list(artifact_path("data", FIELDS).parent.iterdir()) == []
+    build = Builder()
+    assert is_complete(artifact("data", FIELDS, build))
+    assert build.calls == 1
+
+
+def test_artifact_is_not_seen_before_it_is_complete() -> None:
+    final = artifact_path("data", FIELDS)
+
+    def build(folder: Path) -> None:
+        Builder()(folder)
+        assert folder != final
+        assert not final.exists()
+        assert not is_complete(folder)
+
+    assert artifact("data", FIELDS, build) == final
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "no manifest", "cut manifest", "empty"])
+def test_damaged_artifact_is_built_again(damage: str) -> None:
+    build = Builder()
+    folder = artifact("data", FIELDS, build)
+    if damage == "missing":
+        (folder / "texts.json").unlink()
+    elif damage == "truncated":
+        (folder / "arrays" / "images.bin").write_bytes(b"01234")
+    elif damage == "no manifest":
+        (folder / MANIFEST).unlink()
+    elif damage == "cut manifest":
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        (folder / MANIFEST).write_text(text[: len(text) // 2], encoding="utf-8")
+    else:
+        for path in (folder / "arrays" / "images.bin", folder / "texts.json", folder / MANIFEST):
+            path.unlink()
+        (folder / "arrays").rmdir()
+    assert not is_complete(folder)
+    assert artifact("data", FIELDS, build) == folder
+    assert build.calls == 2
+    assert (folder / "arrays" / "images.bin").read_bytes() == b"0123456789"
+
+
+def test_concurrent_builders_both_get_the_whole() -> None:
+    build, together = Builder(), threading.Barrier(2, timeout=20)
+
+    def slow(folder: Path) -> None:
+        together.wait()  # both have found nothing there
+        build(folder)
+        together.wait()  # and both have written everything
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = [future.result() for future in [pool.submit(artifact, "data", FIELDS, slow) for _ in range(2)]]
+    assert folders[0] == folders[1]
+    assert build.calls == 2
+    assert is_complete(folders[0])
+    assert list(folders[0].parent.iterdir()) == [folders[0]]
+
+
+def test_json_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "value.json"
+    write_json(path, {"name": "зелёный"})
+    write_json(path, {"name": "緑"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"name": "緑"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    with pytest.raises(TypeError):
+        write_json(path, {"name": object()})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"name": "緑"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_cache_is_the_users_own_unless_configured(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    assert cache_root() == own_cache
+    monkeypatch.setenv("POLYDISTILL_CACHE", "~/models")
+    assert cache_root() == Path.home() / "models"
+    monkeypatch.delenv("POLYDISTILL_CACHE")
+    assert cache_root().name == "polydistill"

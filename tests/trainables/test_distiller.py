@@ -1,0 +1,162 @@
+"""A student under distillation, on the real tiny data, teacher and cache."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config import TrialPlan
+from trainables.distiller import Distiller
+from trainables.models.dual_encoder import DualEncoder
+from trainables.recipe import LayerMapping, Recipe
+from trainables.strategies import STRATEGIES
+from trainables.teacher_cache import TeacherCache
+
+CPU = torch.device("cpu")
+
+
+def changed(plan: TrialPlan, recipe: Recipe, **training: Any) -> TrialPlan:
+    return plan.model_copy(update={"recipe": recipe, "training": plan.training.model_copy(update=training)})
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, "task"])
+def test_each_strategy_alone_lowers_its_own_loss(plan: TrialPlan, name: str) -> None:
+    if name == "task":
+        recipe = Recipe(strategy="mix", strategy_weights={"fd": 1e-9}, task_weight=1.0, initialise="random")
+    else:
+        recipe = Recipe(strategy=name, initialise="random")
+    distiller = Distiller(changed(plan, recipe, steps=10, batch_size=48, warmup=0.0), CPU)
+    losses = [distiller.step()[name] for _ in range(10)]
+    assert np.mean(losses[-2:]) < 0.9 * losses[0] or losses[0] - np.mean(losses[-2:]) > 0.2
+    assert distiller.steps_done == 10
+
+
+def test_layer_loss_is_lowered_through_projections_too(plan: TrialPlan) -> None:
+    narrow = plan.student.model_copy(
+        update={
+            "image": plan.student.image.model_copy(update={"width": 32}),
+            "text": plan.student.text.model_copy(update={"width": 32}),
+        }
+    )
+    recipe = Recipe(strategy="mix", strategy_weights={"fd": 1e-9}, layer_weight=1.0)
+    distiller = Distiller(
+        changed(plan.model_copy(update={"student": narrow}), recipe, steps=10, batch_size=48, warmup=0.0), CPU
+    )
+    projections = {
+        name: tensor.clone() for name, tensor in distiller.state()["towers"].items() if not name.startswith("student.")
+    }
+    assert len(projections) == 8  # weight and bias for two layers of two towers
+    losses = [distiller.step()["layers"] for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+    towers = distiller.state()["towers"]
+    assert all(not torch.equal(tensor, towers[name]) for name, tensor in projections.items())
+
+
+def test_student_that_is_its_teacher_has_nothing_to_learn(plan: TrialPlan, teacher: DualEncoder) -> None:
+    # The student sees the views and captions that the cache holds, or else these would not vanish.
+    recipe = Recipe(
+        strategy="mix", strategy_weights={"fd": 1.0, "sd": 1.0}, layer_weight=1.0, replication={"queue_size": 64}
+    )
+    same = changed(plan.model_copy(update={"student": teacher.spec}), recipe, captions_per_image=3)
+    losses = Distiller(same, CPU).step()
+    assert losses["fd"] < 1e-5
+    assert losses["sd"] < 1e-4
+    assert losses["layers"] < 1e-5
+    other = Distiller(changed(plan, recipe, captions_per_image=3), CPU).step()
+    assert min(other["fd"], other["layers"]) > 1e-2
+
+
+def test_total_is_the_weighted_sum_of_the_named_losses(plan: TrialPlan) -> None:
+    weights = {"fd": 0.5, "ed": 0.25, "sd": 2.0, "mcl": 0.125, "dr": 0.75}
+    recipe = Recipe(strategy="mix", strategy_weights=weights, task_weight=0.3, layer_weight=0.7)
+    losses = Distiller(changed(plan, recipe), CPU).step()
+    assert set(losses) == {*weights, "task", "layers", "total"}
+    expected = sum(weight * losses[name] for name, weight in weights.items())
+    assert losses["total"] == pytest.approx(expected + 0.3 * losses["task"] + 0.7 * losses["layers"], rel=1e-5)
+
+
+def test_layers_of_one_tower_alone_can_be_matched(plan: TrialPlan) -> None:
+    none = LayerMapping(kind="none")
+    settings = {"strategy": "fd", "layer_weight": 1.0, "initialise": "random"}
+    mappings = [{}, {"text_mapping": none}, {"image_mapping": none}, {"image_mapping": none, "text_mapping": none}]
+    both, image, text, neither = (
+        Distiller(changed(plan, Recipe.model_validate({**settings, **mapping})), CPU).step() for mapping in mappings
+    )
+    assert both["layers"] == pytest.approx((image["layers"] + text["layers"]) / 2, rel=1e-5)
+    assert "layers" not in neither
+
+
+def test_mapped_layers_must_be_in_the_cache(plan: TrialPlan, cache: TeacherCache, tmp_path: Path) -> None:
+    few = TeacherCache(**{**vars(cache), "image_layers": cache.image_layers[:1], "image_layer_numbers": [0]})
+    few.save(tmp_path / "cache")
+    paths = plan.paths.model_copy(update={"cache": str(tmp_path / "cache")})
+    with pytest.raises(ValueError, match="not in list"):
+        Distiller(plan.model_copy(update={"paths": paths}), CPU)
+
+
+def test_queue_is_full_from_the_start_and_takes_in_the_newest(plan: TrialPlan, cache: TeacherCache) -> None:
+    recipe = Recipe(strategy="dr", replication={"queue_size": 40})
+    distiller = Distiller(changed(plan, recipe), CPU)
+    known = torch.tensor(np.concatenate([np.asarray(rows).reshape(-1, 32) for rows in (cache.image, cache.text)]))
+    before = distiller.state()["queue"].clone()
+    assert before.shape == (40, 32)
+    for row in before:
+        assert (known.float() == row).all(dim=1).any()  # all are the teacher's
+    distiller.step()
+    after = distiller.state()["queue"]
+    assert after.shape == (40, 32)
+    # 16 images and their captions, of which a few may be missing, have come in.
+    came = 40 - max(kept for kept in range(41) if torch.equal(after[:kept], before[40 - kept :]))
+    assert 16 < came <= 32
+    images = set(map(tuple, torch.tensor(np.asarray(cache.image).reshape(-1, 32)).float().tolist()))
+    assert all(tuple(row) in images for row in after[40 - came : 40 - came + 16].tolist())
+
+
+@pytest.mark.parametrize("strategy", ["dr", "mcl"])
+def test_restored_distiller_goes_on_bit_for_bit(plan: TrialPlan, strategy: str) -> None:
+    recipe = Recipe(strategy=strategy, layer_weight=0.5)
+    first = Distiller(changed(plan, recipe), CPU)
+    for _ in range(3):
+        first.step()
+    file = io.BytesIO()
+    torch.save(first.state(), file)
+    expected = [first.step() for _ in range(3)]
+    file.seek(0)
+    second = Distiller(changed(plan, recipe), CPU)
+    second.restore(torch.load(file, weights_only=True))
+    assert [second.step() for _ in range(3)] == expected
+    for name, tensor in first.student.state_dict().items():
+        assert torch.equal(tensor, second.student.state_dict()[name]), name
+
+
+def test_language_weights_reach_the_loss(plan: TrialPlan) -> None:
+    recipe = Recipe(strategy="fd", initialise="random")
+
+    def loss(weights: dict[str, float]) -> float:
+        every = changed(
+            plan.model_copy(update={"language_weights": weights}), recipe, captions_per_image=3, batch_size=48
+        )
+        return Distiller(every, CPU).step()["fd"]
+
+    # All languages are in the batch, so the loss is linear in the weights: image part + Σ w_l·text part_l.
+    base = loss({"en": 1e-9, "ja": 1e-9, "ar": 1e-9})
+    alone = [loss({"en": 1e-9, "ja": 1e-9, "ar": 1e-9} | {language: 1.0}) - base for language in ("en", "ja", "ar")]
+    mixed = loss({"en": 0.6, "ja": 0.9, "ar": 1.5}) - base
+    assert min(alone) > 0.05
+    assert mixed == pytest.approx(0.6 * alone[0] + 0.9 * alone[1] + 1.5 * alone[2], rel=1e-4)
+
+
+def test_gradient_that_is_not_finite_stops_the_student(plan: TrialPlan, cache: TeacherCache, tmp_path: Path) -> None:
+    broken = TeacherCache(**{**vars(cache), "image": np.full_like(cache.image, np.nan)})
+    broken.save(tmp_path / "cache")
+    paths = plan.paths.model_copy(update={"cache": str(tmp_path / "cache")})
+    distiller = Distiller(plan.model_copy(update={"paths": paths}), CPU)
+    before = {name: tensor.clone() for name, tensor in distiller.student.state_dict().items()}
+    with pytest.raises(FloatingPointError, match="at step 1"):
+        distiller.step()
+    assert all(torch.equal(tensor, distiller.student.state_dict()[name]) for name, tensor in before.items())

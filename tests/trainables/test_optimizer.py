@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.models.dual_encoder import DualEncoder
+from trainables.models.factory import build_model
+from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.optimizer import Muon, schedule
+
+RATE, ADAMW_SHARE = 1e-3, 0.3
+
+
+def test_wsd_warms_up_stays_and_decays_linearly() -> None:
+    found = [schedule(step, 20, "wsd", warmup=0.2, decay=0.25) for step in range(20)]
+    expected = [1 / 4, 2 / 4, 3 / 4, 1.0, *[1.0] * 11, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    assert found == pytest.approx(expected)
+
+
+def test_cosine_falls_by_half_a_wave_after_the_warm_up() -> None:
+    found = [schedule(step, 20, "cosine", warmup=0.2, decay=0.25) for step in range(20)]
+    expected = [1 / 4, 2 / 4, 3 / 4, 1.0, *[(1 + math.cos(math.pi * k / 16)) / 2 for k in range(16)]]
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["wsd", "cosine"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize(("warmup", "decay"), [(0.0, 0.0), (0.1, 0.3), (0.9, 1.0), (0.0, 1.0)])
+def test_share_of_the_learning_rate_is_positive_and_at_most_one(
+    kind: str, steps: int, warmup: float, decay: float
+) -> None:
+    assert all(0 < schedule(step, steps, kind, warmup, decay) <= 1 for step in range(steps))
+
+
+@pytest.fixture
+def model() -> DualEncoder:
+    tower = {"layers": 2, "width": 32, "head_width": 32}
+    spec = ModelSpec(
+        embed_dim=16,
+        image=ImageTower(**tower, patch_size=12, image_size=24),
+        text=TextTower(**tower, context_length=6, vocab_size=300),
+    )
+    return build_model(spec, seed=0)
+
+
+def set_gradients(parameters: list[nn.Parameter], seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def copies(parameters: list[nn.Parameter]) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def test_every_parameter_belongs_to_exactly_one_optimizer(model: DualEncoder) -> None:
+    extra = nn.Linear(4, 3)
+    parameters = [*model.parameters(), *extra.parameters()]
+    optimizer = Muon(model, extra.parameters(), RATE, 0.1)
+    before = copies(parameters)
+    set_gradients(parameters)
+    optimizer.step(1.0)
+    assert all(not torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
+    held = [
+        len(group["params"]) for state in optimizer.state_dict().values() for group in state["param_groups"]
+    ]  # all moved, and none is counted twice
+    assert sum(held) == len(parameters)
+
+
+def test_step_clears_gradients_and_scales_with_the_factor(model: DualEncoder) -> None:
+    parameters = list(model.parameters())
+    optimizer = Muon(model, [], RATE, 0.1)
+    before = copies(parameters)
+    set_gradients(parameters)
+    optimizer.step(0.0)
+    assert all(torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
+    assert all(parameter.grad is None for parameter in parameters)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_first_step_has_its_closed_form(model: DualEncoder, factor: float) -> None:
+    # AdamW moves by its rate against the sign; Muon by 0.2·√(larger side) times a nearly orthogonal matrix.
+    optimizer = Muon(model, [], RATE, 0.0)
+    scale, matrix = model.clip.logit_scale, model.clip.text.transformer.resblocks[0].attn.out_proj.weight
+    before, matrix_before = float(scale.detach()), matrix.detach().clone()
+    set_gradients([scale, matrix])
+    sign = math.copysign(1.0, float(scale.grad))
+    optimizer.step(factor)
+    assert float(scale.detach()) == pytest.approx(before - sign * factor * RATE * ADAMW_SHARE, rel=1e-5)
+    singular = torch.linalg.svdvals((matrix_before - matrix.detach()) / (factor * RATE * 0.2 * math.sqrt(32)))
+    assert float(singular.min()) > 0.3
+    assert float(singular.max()) < 1.3
+
+
+def test_weight_decay_spares_biases_norms_and_scales(model: DualEncoder) -> None:
+    optimizer = Muon(model, [], RATE, 0.1)
+    before = copies(list(model.parameters()))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(1.0)
+    for (name, parameter), old in zip(model.named_parameters(), before, strict=True):
+        share = 1.0 if ".resblocks." in name else ADAMW_SHARE
+        decay = 0.1 * RATE * share if parameter.ndim >= 2 else 0.0
+        torch.testing.assert_close(parameter.detach(), old * (1 - decay), rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_restored_optimizer_goes_on_as_if_nothing_had_happened(model: DualEncoder) -> None:
+    parameters = list(model.parameters())
+    optimizer = Muon(model, [], RATE, 0.1)
+    for step in range(2):
+        set_gradients(parameters, step)
+        optimizer.step(1.0)
+    other = build_model(model.spec, seed=1)
+    other.load_state_dict(model.state_dict())
+    restored = Muon(other, [], RATE, 0.1)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # as a file would give it
+    for chosen, trained in ((optimizer, model), (restored, other)):
+        set_gradients(list(trained.parameters()), seed=2)
+        chosen.step(0.5)
+    assert all(torch.equal(a, b) for a, b in zip(parameters, other.parameters(), strict=True))

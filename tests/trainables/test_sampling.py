@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trainables.data.prepared import CaptionedImages
+from trainables.sampling import BatchSampler, Draw
+from trainables.teacher import language_exposure
+
+IMAGES, LANGUAGES = 30, 4
+
+
+def captioned(present: np.ndarray | None = None, captions: int = 1) -> CaptionedImages:
+    """Thirty images in an order that is not that of their captions, with one or more captions each."""
+    items = np.repeat(np.arange(100, 100 + IMAGES), captions)
+    rng = np.random.default_rng(0)
+    rows = len(items)
+    return CaptionedImages(
+        languages=["en", "ja", "ar", "tr"],
+        images=np.zeros((IMAGES, 2, 2, 3), np.uint8),
+        image_item=rng.permutation(np.arange(100, 100 + IMAGES)),
+        tokens=np.zeros((LANGUAGES, rows, 4), np.int32),
+        present=np.ones((LANGUAGES, rows), np.bool_) if present is None else present,
+        text_item=rng.permutation(items),
+        texts=[[""] * rows] * LANGUAGES,
+    )
+
+
+def sampler(
+    data: CaptionedImages, batch_size: int = 8, captions: int = 1, seed: int = 0, **more: object
+) -> BatchSampler:
+    return BatchSampler(data, batch_size, captions, views=3, seed=seed, **more)
+
+
+def same(left: Draw, right: Draw) -> bool:
+    return all(
+        np.array_equal(getattr(left, field.name), getattr(right, field.name)) for field in dataclasses.fields(Draw)
+    )
+
+
+def test_batch_is_a_function_of_seed_and_step() -> None:
+    data = captioned()
+    used, fresh = sampler(data, captions=2), sampler(data, captions=2)
+    draws = [used.draw(step) for step in range(8)]
+    assert same(fresh.draw(5), draws[5])
+    assert not any(same(draws[5], draw) for step, draw in enumerate(draws) if step != 5)
+    assert not same(sampler(data, captions=2, seed=1).draw(5), draws[5])
+
+
+@pytest.mark.parametrize("batch_size", [5, 30, 64])
+def test_epoch_visits_every_image_once_in_an_order_of_its_own(batch_size: int) -> None:
+    chosen = sampler(captioned(), batch_size)
+    steps = max(1, IMAGES // batch_size)
+    epochs = [np.concatenate([chosen.draw(epoch * steps + step).images for step in range(steps)]) for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(IMAGES)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_incomplete_batch_at_the_end_of_an_epoch_is_left_out() -> None:
+    chosen = sampler(captioned(), batch_size=8)
+    draws = [chosen.draw(step).images for step in range(6)]
+    assert all(len(images) == 8 for images in draws)
+    for epoch in (draws[:3], draws[3:]):
+        assert len(set(np.concatenate(epoch))) == 24
+
+
+def test_captions_show_their_image_and_all_get_their_turn() -> None:
+    data = captioned(captions=3)
+    chosen = sampler(data, batch_size=30, captions=2)
+    seen: set[int] = set()
+    for step in range(40):
+        draw = chosen.draw(step)
+        assert (data.text_item[draw.texts] == data.image_item[draw.images]).all()
+        np.testing.assert_array_equal(draw.texts, np.stack([draw.controls] * 2))
+        assert draw.present.all()
+        assert (draw.languages[0] != draw.languages[1]).all()
+        seen |= set(draw.texts[0].tolist())
+    assert len(seen) == 3 * IMAGES
+
+
+def test_views_and_languages_are_uniform_unless_told_otherwise() -> None:
+    chosen = sampler(captioned(), batch_size=30)
+    draws = [chosen.draw(step) for step in range(200)]
+    for counts, kinds in (
+        (np.bincount(np.concatenate([draw.views for draw in draws]), minlength=3), 3),
+        (np.bincount(np.concatenate([draw.languages[0] for draw in draws]), minlength=LANGUAGES), LANGUAGES),
+    ):
+        expected = 6000 / kinds
+        assert ((counts - expected) ** 2 / expected).sum() < 16.3  # χ² with up to 3 degrees of freedom, p = 0.001
+
+
+def test_exposure_follows_zipf() -> None:
+    chosen = sampler(captioned(), batch_size=30, exposure=language_exposure("zipf", LANGUAGES))
+    counts = np.bincount(np.concatenate([chosen.draw(step).languages[0] for step in range(200)]), minlength=LANGUAGES)
+    expected = 6000 * np.asarray([12, 6, 4, 3]) / 25
+    assert ((counts - expected) ** 2 / expected).sum() < 16.3
+
+
+def test_missing_captions_are_drawn_only_when_no_others_are_left() -> None:
+    present = np.random.default_rng(1).random((LANGUAGES, IMAGES)) < 0.6
+    present[0] = True
+    data = captioned(present)
+    chosen = sampler(data, batch_size=30, captions=3)
+    for step in range(20):
+        draw = chosen.draw(step)
+        np.testing.assert_array_equal(draw.present, present[draw.languages, draw.texts])
+        np.testing.assert_array_equal(draw.present.sum(axis=0), np.minimum(present[:, draw.controls].sum(axis=0), 3))
+
+
+def test_more_captions_than_languages_give_each_language_once() -> None:
+    draw = sampler(captioned(), captions=9).draw(0)
+    assert draw.languages.shape == (LANGUAGES, 8)
+    assert (np.sort(draw.languages, axis=0) == np.arange(LANGUAGES)[:, None]).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+def test_parts_of_all_workers_join_to_the_whole(workers: int) -> None:
+    draw = sampler(captioned(), captions=2).draw(1)
+    parts = [draw.part(worker, workers) for worker in range(workers)]
+    for field in dataclasses.fields(Draw):
+        joined = np.concatenate([getattr(part, field.name) for part in parts], axis=-1)
+        np.testing.assert_array_equal(joined, getattr(draw, field.name))
+
+
+def test_image_without_a_caption_is_refused() -> None:
+    data = captioned()
+    lonely = dataclasses.replace(data, image_item=np.where(data.image_item == 105, 999, data.image_item))
+    with pytest.raises(ValueError, match="1 training images have no caption"):
+        sampler(lonely)

@@ -1,0 +1,114 @@
+"""How a student starts: what it copies from its teacher, and what stays random."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainables.config import StudentConfig, StudentTower
+from trainables.models.dual_encoder import DualEncoder
+from trainables.models.factory import build_model
+from trainables.models.spec import ModelSpec
+from trainables.recipe import LayerMapping, Recipe
+from trainables.student import make_student, student_spec
+
+SEED = 7
+LAYER = "clip.{}.transformer.resblocks.{}."
+
+
+def sized(teacher: DualEncoder, image: tuple[int, int] = (2, 64), text: tuple[int, int] = (2, 64)) -> ModelSpec:
+    towers = [StudentTower(layers=layers, width=width) for layers, width in (image, text)]
+    return student_spec(StudentConfig(image=towers[0], text=towers[1]), teacher.spec)
+
+
+def layer(model: DualEncoder, tower: str, number: int) -> dict[str, torch.Tensor]:
+    prefix = LAYER.format(tower, number)
+    found = {name.removeprefix(prefix): t for name, t in model.state_dict().items() if name.startswith(prefix)}
+    assert found
+    return found
+
+
+def stem(model: DualEncoder, tower: str) -> dict[str, torch.Tensor]:
+    """All of a tower but its layers."""
+    state = model.state_dict().items()
+    return {name: t for name, t in state if name.startswith(f"clip.{tower}.") and ".resblocks." not in name}
+
+
+def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    assert left.keys() == right.keys()
+    return all(left[name].shape == right[name].shape and torch.equal(left[name], right[name]) for name in left)
+
+
+def test_student_has_its_teachers_sizes_where_its_configuration_names_none(teacher: DualEncoder) -> None:
+    spec = sized(teacher, image=(1, 32), text=(2, 64))
+    assert (spec.image.layers, spec.image.width, spec.text.layers, spec.text.width) == (1, 32, 2, 64)
+    assert spec.embed_dim == teacher.spec.embed_dim
+    assert spec.image.model_copy(update={"layers": 3, "width": 64}) == teacher.spec.image
+    assert spec.text.model_copy(update={"layers": 3}) == teacher.spec.text
+
+
+@pytest.mark.parametrize(
+    ("mapping", "origins"),
+    [
+        (LayerMapping(kind="uniform"), (1, 2)),  # round(1.5), round(3)
+        (LayerMapping(kind="last"), (1, 2)),
+        (LayerMapping(kind="first"), (0, 1)),
+        (LayerMapping(kind="monotone", layers=(1, 3)), (0, 2)),
+    ],
+)
+def test_mapped_student_copies_the_mapped_layers_and_the_stem(
+    teacher: DualEncoder, mapping: LayerMapping, origins: tuple[int, int]
+) -> None:
+    recipe = Recipe(strategy="fd", image_mapping=mapping, text_mapping=LayerMapping(kind="first"))
+    student = make_student(sized(teacher), teacher, recipe, SEED)
+    for place, origin in enumerate(origins):
+        assert equal(layer(student, "visual", place), layer(teacher, "visual", origin))
+        assert equal(layer(student, "text", place), layer(teacher, "text", place))
+    for tower in ("visual", "text"):
+        assert equal(stem(student, tower), stem(teacher, tower))
+    assert torch.equal(student.logit_scale, teacher.logit_scale)
+    random = build_model(student.spec, SEED)
+    assert not equal(layer(random, "visual", 0), layer(student, "visual", 0))
+
+
+def test_tower_without_a_mapping_keeps_random_layers(teacher: DualEncoder) -> None:
+    recipe = Recipe(strategy="fd", text_mapping=LayerMapping(kind="none"))
+    student = make_student(sized(teacher), teacher, recipe, SEED)
+    random = build_model(student.spec, SEED)
+    for place in range(2):
+        assert equal(layer(student, "text", place), layer(random, "text", place))
+        assert not equal(layer(student, "visual", place), layer(random, "visual", place))
+    assert equal(stem(student, "text"), stem(teacher, "text"))
+
+
+def test_tensors_of_another_shape_stay_random(teacher: DualEncoder) -> None:
+    student = make_student(sized(teacher, text=(2, 32)), teacher, Recipe(strategy="fd"), SEED)
+    random = build_model(student.spec, SEED)
+    for name, tensor in student.state_dict().items():
+        if name.startswith("clip.text."):
+            assert torch.equal(tensor, random.state_dict()[name]), name
+    assert equal(layer(student, "visual", 1), layer(teacher, "visual", 2))
+
+
+def test_random_student_depends_on_its_seed_alone(teacher: DualEncoder) -> None:
+    recipe = Recipe(strategy="fd", initialise="random")
+    spec = sized(teacher)
+    first, again, other = (make_student(spec, teacher, recipe, seed).state_dict() for seed in (SEED, SEED, 8))
+    assert equal(first, again)
+    assert equal(first, build_model(spec, SEED).state_dict())
+    assert not torch.equal(first["clip.visual.proj"], other["clip.visual.proj"])
+
+
+def test_student_is_a_copy_and_not_a_view_of_its_teacher(teacher: DualEncoder) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    student = make_student(teacher.spec, teacher, Recipe(strategy="fd"), SEED)
+    assert equal(student.state_dict(), before)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+    assert equal(teacher.state_dict(), before)
+
+
+def test_student_deeper_than_its_teacher_is_refused(teacher: DualEncoder) -> None:
+    with pytest.raises(ValueError, match="at most the teacher's 3 layers"):
+        make_student(sized(teacher, image=(4, 64)), teacher, Recipe(strategy="fd"), SEED)

@@ -1,0 +1,123 @@
+"""What a trial reports, writes and survives."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from trainables.config import TrialPlan
+from trainables.data.prepared import CaptionedImages, VisualQuestions
+from trainables.evaluation.evaluate import evaluate
+from trainables.models.factory import load_model
+from trainables.recipe import Recipe
+from trainables.teacher_cache import TeacherCache
+from trainables.worker import train
+
+METRICS = {"retrieval_map", "vqa_accuracy", "vqa_variance", "vqa_std", "vqa_variance_noise", "vqa_lift_kept"}
+RESULT = {"step", "final", "seconds", "timing", "parameters", "metrics"}
+
+
+def reports_of(plan: TrialPlan) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = []
+    train(plan, reports.append)
+    return reports
+
+
+@pytest.fixture
+def rung_plan(plan: TrialPlan) -> TrialPlan:
+    return plan.model_copy(update={"rungs": (2, 4, 6)})
+
+
+def test_reports_come_at_rungs_and_at_the_end(rung_plan: TrialPlan) -> None:
+    reports = reports_of(rung_plan)
+    assert [(report["step"], report["final"]) for report in reports] == [(2, False), (4, False), (6, True)]
+    for report in reports:
+        assert set(report) >= RESULT
+        assert set(report["metrics"]) == METRICS
+        assert all(math.isfinite(value) for value in report["metrics"].values())
+        assert set(report["losses"]) == {"dr", "layers", "total"}
+        assert set(report["timing"]) == {"setup", "train", "evaluate"}
+    last = reports[-1]
+    assert last["metrics"] == last["scores"]["summary"]
+    assert list(last["scores"]["languages"]) == ["en", "ja", "ar"]
+    accuracy, chance = last["metrics"]["vqa_accuracy"], rung_plan.chance
+    assert last["metrics"]["vqa_lift_kept"] == pytest.approx((accuracy - chance) / (0.6 - chance))
+    assert reports[0]["seconds"] < reports[1]["seconds"] < last["seconds"]
+    assert all(value > 0 for value in last["timing"].values())
+    assert sum(last["timing"].values()) <= last["seconds"]
+
+
+def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) -> None:
+    last = reports_of(rung_plan)[-1]
+    folder = Path(rung_plan.folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet"]
+    assert sorted(path.name for path in (folder / "checkpoint").iterdir()) == ["model.safetensors", "spec.json"]
+    student = load_model(folder / "checkpoint")
+    assert student.parameter_count() == last["parameters"]
+    captions = CaptionedImages.load(Path(rung_plan.paths.retrieval))
+    questions = VisualQuestions.load(Path(rung_plan.paths.vqa))
+    assert evaluate(student, captions, questions, "fp32").languages == last["scores"]["languages"]
+
+
+def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(rung_plan: TrialPlan, tmp_path: Path) -> None:
+    whole = reports_of(rung_plan.model_copy(update={"folder": str(tmp_path / "whole")}))[-1]
+    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+
+    def interrupt(report: dict[str, Any]) -> None:
+        if report["step"] == 4:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train(interrupted, interrupt)
+    torch.manual_seed(99)  # whatever has happened since
+    reports = reports_of(interrupted)
+    assert [(report["step"], report["final"]) for report in reports] == [(6, True)]
+    assert reports[0]["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
+    assert reports[0]["losses"] == pytest.approx(whole["losses"], rel=1e-6)
+    ours, theirs = (load_model(tmp_path / name / "checkpoint").state_dict() for name in ("whole", "interrupted"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_recipe_that_diverges_is_a_result_and_no_error(plan: TrialPlan, cache: TeacherCache, tmp_path: Path) -> None:
+    broken = TeacherCache(**{**vars(cache), "text": np.full_like(cache.text, np.nan)})
+    broken.save(tmp_path / "cache")
+    paths = plan.paths.model_copy(update={"cache": str(tmp_path / "cache")})
+    (report,) = reports_of(plan.model_copy(update={"paths": paths}))
+    assert report["failure"].startswith("diverged: the gradient is nan at step 1")
+    assert report["final"]
+    assert report["step"] == 0
+    assert report["metrics"] == report["scores"] == {}
+
+
+def test_learning_rate_that_diverges_is_a_failure(plan: TrialPlan) -> None:
+    recipe = Recipe(strategy="dr", learning_rate=1e30)
+    (report,) = reports_of(plan.model_copy(update={"recipe": recipe}))
+    assert report["failure"].startswith("diverged")
+
+
+@pytest.mark.xfail(strict=True, reason="similarities that are not numbers rank every relevant item first")
+def test_last_step_that_diverges_is_a_failure_too(plan: TrialPlan) -> None:
+    training = plan.training.model_copy(update={"steps": 1})
+    recipe = Recipe(strategy="dr", learning_rate=1e30)
+    (report,) = reports_of(plan.model_copy(update={"recipe": recipe, "training": training}))
+    assert report["failure"].startswith("diverged")
+
+
+def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:
+    reports_of(plan)
+    table = pq.read_table(Path(plan.folder) / "examples.parquet")
+    columns = ["task", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
+    assert table.column_names == columns
+    rows = table.to_pylist()
+    assert len(rows) == 2 * 3 * 4  # tasks, languages, two best and two worst
+    for row in rows:
+        sizes = [Image.open(io.BytesIO(png)).size for png in row["shown"]]
+        assert sizes == [(24, 24)] * (4 if row["task"] == "retrieval" else 1)
