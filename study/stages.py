@@ -88,8 +88,10 @@ class Stages:
         from trainables.teacher import TeacherSource, fit_teacher
 
         config = self._config
-        source = TeacherSource(config.teacher, prepared.train, prepared.vocab_size, config.seed)
-        yield from _streamed(lambda progress: fit_teacher(source, config.training.precision, progress))
+        source = TeacherSource(
+            config.teacher, prepared.train, prepared.vocab_size, config.seed, config.training.precision
+        )
+        yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
         """The teacher's scores on validation, its parameters, the questions' chance level, and the student's sizes."""

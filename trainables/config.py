@@ -16,7 +16,7 @@ class TokenizerConfig(Typed):
     """A BPE tokenizer fitted on the training captions."""
 
     vocab_size: Annotated[int, Field(ge=300, strict=True)] = 4000
-    context_length: Annotated[int, Field(ge=4, strict=True)] = 16
+    context_length: Annotated[int, Field(ge=4, strict=True)] = 32
 
 
 class TeacherTower(Typed):

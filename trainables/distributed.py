@@ -28,7 +28,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous()
+        total = gradients[0].clone(memory_format=torch.contiguous_format)  # it may be shared
         dist.all_reduce(total)
         start = dist.get_rank() * context.size
         return total[start : start + context.size]

@@ -90,7 +90,7 @@ class BatchSampler:
             images=images,
             views=rng.integers(self._views, size=len(images)),
             languages=languages,
-            texts=np.broadcast_to(controls, languages.shape),
+            texts=np.tile(controls, (len(languages), 1)),
             controls=controls,
             present=np.take_along_axis(np.isfinite(arrival), languages, axis=0),
         )

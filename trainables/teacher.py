@@ -14,7 +14,7 @@ from trainables.artifacts import artifact, artifact_path, is_complete
 from trainables.config import FitConfig, Precision, TeacherConfig
 from trainables.data.augment import apply_views, draw_views
 from trainables.data.prepared import Array, CaptionedImages
-from trainables.device import computing, default_device
+from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
@@ -36,12 +36,14 @@ class TeacherSource:
     train: Path  # a folder of CaptionedImages
     vocab_size: int
     seed: int
+    precision: Precision
 
     def fields(self) -> dict[str, Any]:
         return {
             "config": self.config.model_dump(mode="json"),
             "train": self.train.name,  # the content key of the data, tokenizer included
             "seed": self.seed,
+            "precision": str(resolve_precision(self.precision, default_device())),
             "stage": _STAGE_VERSION,
         }
 
@@ -68,13 +70,13 @@ def language_exposure(kind: str, languages: int) -> Array:
     return 1.0 / np.arange(1, languages + 1) if kind == "zipf" else np.ones(languages)
 
 
-def fit_teacher(source: TeacherSource, precision: Precision, progress: Progress) -> Path:
+def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
     """The folder of the fitted teacher, from the cache if it is there."""
 
     def build(folder: Path) -> None:
         data = CaptionedImages.load(source.train)
         model = build_model(teacher_spec(source.config, source.vocab_size), source.seed).to(default_device())
-        _fit(model, data, source.config.fit, source.seed, precision, progress)
+        _fit(model, data, source.config.fit, source.seed, source.precision, progress)
         model.save(folder)
 
     return artifact("teacher", source.fields(), build)

@@ -15,7 +15,7 @@ from trainables.artifacts import artifact
 from trainables.config import CacheConfig, Precision
 from trainables.data.augment import apply_views, draw_views
 from trainables.data.prepared import Array, ArrayFolder, CaptionedImages
-from trainables.device import computing, default_device
+from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import Encoded
 from trainables.models.factory import load_model
 
@@ -56,6 +56,7 @@ def build_cache(
         "image_layers": list(layers["image"]),
         "text_layers": list(layers["text"]),
         "seed": seed,
+        "precision": str(resolve_precision(precision, default_device())),
         "stage": _STAGE_VERSION,
     }
 

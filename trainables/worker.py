@@ -59,16 +59,15 @@ def train(plan: TrialPlan, report: Report) -> None:
         kept = lift_kept(summary["vqa_accuracy"], plan.teacher_vqa_accuracy, plan.chance)
         return {**summary, "vqa_lift_kept": kept}
 
-    losses: dict[str, float] = {}
-    while distiller.steps_done < plan.training.steps:
-        before = time.perf_counter()
-        try:
+    def run() -> None:
+        losses: dict[str, float] = {}
+        while distiller.steps_done < plan.training.steps:
+            before = time.perf_counter()
             losses = distiller.step()
-        except FloatingPointError as error:
-            report(result(final=True, failure=f"diverged: {error}", metrics={}, scores={}))
-            return
-        timing["train"] += time.perf_counter() - before
-        if distiller.steps_done in plan.rungs and distiller.steps_done < plan.training.steps:
+            timing["train"] += time.perf_counter() - before
+            if distiller.steps_done not in plan.rungs or distiller.steps_done == plan.training.steps:
+                continue
+            distiller.check_finite()
             metrics: dict[str, float] = {}
             if is_first:
                 assert small is not None
@@ -77,17 +76,23 @@ def train(plan: TrialPlan, report: Report) -> None:
                 timing["evaluate"] += time.perf_counter() - before
                 _save_state(state_file, {"distiller": distiller.state(), "timing": dict(timing)})
             report(result(final=False, metrics=metrics, losses=losses))
-    scores: dict[str, Any] = {}
-    if is_first:
-        before = time.perf_counter()
-        evaluation = evaluate(distiller.student, captions, questions, plan.training.precision)
-        scores = {"languages": evaluation.languages, "summary": with_lift(evaluation.summary)}
-        write_examples(folder / "examples.parquet", captions, questions, evaluation.similarities)
-        timing["evaluate"] += time.perf_counter() - before
-        distiller.student.save(folder / CHECKPOINT)
-    report(result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
-    if is_first:
-        state_file.unlink(missing_ok=True)  # the trial is finished: only the student is needed from here
+        distiller.check_finite()
+        scores: dict[str, Any] = {}
+        if is_first:
+            before = time.perf_counter()
+            evaluation = evaluate(distiller.student, captions, questions, plan.training.precision)
+            scores = {"languages": evaluation.languages, "summary": with_lift(evaluation.summary)}
+            write_examples(folder / "examples.parquet", captions, questions, evaluation.similarities)
+            timing["evaluate"] += time.perf_counter() - before
+            distiller.student.save(folder / CHECKPOINT)
+        report(result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
+        if is_first:
+            state_file.unlink(missing_ok=True)  # the trial is finished: only the student is needed from here
+
+    try:
+        run()
+    except FloatingPointError as error:
+        report(result(final=True, failure=f"diverged: {error}", metrics={}, scores={}))
 
 
 def _save_state(path: Path, state: dict[str, Any]) -> None:

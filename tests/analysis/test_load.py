@@ -95,7 +95,7 @@ def test_a_torn_last_line_is_dropped(study_folder: StudyFolder) -> None:
     whole = load_study(study_folder.path).reports
     line = reports.read_bytes().splitlines()[-1]
     for torn in (line[:-1], line[:9], b"{", b'{"step": 120, "reason": "\xe3\x81', b"\0\0\0"):
-        reports.write_bytes(b"\n".join([*[part for part in reports.read_bytes().splitlines()[:2]], torn]))
+        reports.write_bytes(b"\n".join([*reports.read_bytes().splitlines()[:2], torn]))
         pd.testing.assert_frame_equal(load_study(study_folder.path).reports, whole)
 
 

@@ -123,12 +123,12 @@ def teacher_source(train_folder: Path, tokenizer: Tokenizer) -> TeacherSource:
         tokenizer=TokenizerConfig(vocab_size=600, context_length=CONTEXT_LENGTH),
         fit=FitConfig(steps=8, batch_size=24),
     )
-    return TeacherSource(config, train_folder, tokenizer.vocab_size, seed=3)
+    return TeacherSource(config, train_folder, tokenizer.vocab_size, seed=3, precision="fp32")
 
 
 @pytest.fixture(scope="session")
 def teacher_folder(teacher_source: TeacherSource) -> Path:
-    return fit_teacher(teacher_source, "fp32", lambda done, total: None)
+    return fit_teacher(teacher_source, lambda done, total: None)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,6 @@ def test_two_workers_have_the_loss_and_mean_gradient_of_one(
     torch.testing.assert_close(mean, whole["scale"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="the backward pass sums into a gradient that others may share")
 def test_gathered_tensors_that_are_added_keep_their_own_gradients(shares: list[dict[str, dict[str, Tensor]]]) -> None:
     for share in shares:
         for gradient in share["sum"].values():

@@ -42,7 +42,7 @@ def test_fitted_teacher_has_the_sizes_that_were_asked_for(teacher: DualEncoder, 
 def test_teacher_is_fitted_once(teacher_source: TeacherSource, teacher_folder: Path) -> None:
     assert teacher_source.is_fitted()
     steps: list[int] = []
-    assert fit_teacher(teacher_source, "fp32", lambda done, total: steps.append(done)) == teacher_folder
+    assert fit_teacher(teacher_source, lambda done, total: steps.append(done)) == teacher_folder
     assert not steps
 
 
@@ -53,14 +53,14 @@ def test_fit_depends_on_its_source_alone_and_tells_its_progress(
     assert not teacher_source.is_fitted()
     torch.manual_seed(123)
     steps: list[tuple[int, int]] = []
-    again = load_model(fit_teacher(teacher_source, "fp32", lambda *progress: steps.append(progress)))
+    again = load_model(fit_teacher(teacher_source, lambda *progress: steps.append(progress)))
     assert steps == [(step, 8) for step in range(1, 9)]
     for name, tensor in again.state_dict().items():
         torch.testing.assert_close(tensor, teacher.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
 def test_exposure_decides_what_the_teacher_learns(teacher_source: TeacherSource, teacher: DualEncoder) -> None:
-    even = load_model(fit_teacher(changed(teacher_source, language_exposure="uniform"), "fp32", lambda *_: None))
+    even = load_model(fit_teacher(changed(teacher_source, language_exposure="uniform"), lambda *_: None))
     assert not torch.equal(even.clip.text.token_embedding.weight, teacher.clip.text.token_embedding.weight)
 
 
@@ -77,7 +77,7 @@ def test_other_sources_have_other_folders(teacher_source: TeacherSource) -> None
 def test_fit_that_diverges_says_so_and_leaves_no_teacher(teacher_source: TeacherSource) -> None:
     wild = changed(teacher_source, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match="lower its learning rate"):
-        fit_teacher(wild, "fp32", lambda done, total: None)
+        fit_teacher(wild, lambda done, total: None)
     assert not wild.is_fitted()
 
 

@@ -127,10 +127,17 @@ def prepare_questions(
 ) -> Path:
     """The folder of `VisualQuestions` for a split: pictures without outlines, a style that training never shows."""
 
-    items = emoji.questions(split)
+    asked = emoji.questions(split)
 
     def build(folder: Path) -> None:
         entries = emoji.catalogue()
+        shown = sorted({option for item in asked for option in item.options})
+        picture = dict(
+            zip(shown, _render([entries[i].code for i in shown], image_size, _WITHOUT_OUTLINES), strict=True)
+        )
+        # Without its outlines a drawing may be blank, or equal to a distractor's: its question has no answer.
+        look = {index: pixels.tobytes() for index, pixels in picture.items()}
+        items = [item for item in asked if sum(look[item.subject] == look[i] for i in item.options) == 1]
         named = sorted({option for item in items for option in item.options})
         row = {index: place for place, index in enumerate(named)}
         widest = max(len(item.options) for item in items)
@@ -138,12 +145,9 @@ def prepare_questions(
         for place, item in enumerate(items):
             options[place, : len(item.options)] = [row[option] for option in item.options]
         texts = _names(named, languages)
-        subjects = sorted({item.subject for item in items})
-        pictures = _render([entries[i].code for i in subjects], image_size, _WITHOUT_OUTLINES)
-        picture_of = {index: place for place, index in enumerate(subjects)}
         VisualQuestions(
             languages=list(languages),
-            images=pictures[[picture_of[item.subject] for item in items]],
+            images=np.stack([picture[item.subject] for item in items]),
             tokens=_tokenise(texts, tokenizer),
             options=options,
             answer=np.asarray([item.answer for item in items], np.int64),
@@ -152,4 +156,4 @@ def prepare_questions(
             texts=texts,
         ).save(folder)
 
-    return artifact("questions", _fields("emoji_vqa", items, languages, image_size, tokenizer), build)
+    return artifact("questions", _fields("emoji_vqa", asked, languages, image_size, tokenizer), build)

@@ -49,7 +49,8 @@ class Emoji:
     names: tuple[str, ...]  # aligned with LANGUAGES
     group: str  # the emoji without tone and gender: its activity, gesture, or shape
     tone: str  # the tone modifiers in order, "" for none
-    gender: Literal["person", "woman", "man"]
+    gender: Literal["person", "woman", "man"]  # of a single person; couples are told apart by people
+    people: str  # the women and men in the picture, in order
     kind: Literal["person", "flag", "shape", "object"]
 
 
@@ -72,12 +73,18 @@ def _parts(character: str) -> tuple[str, str, Literal["person", "woman", "man"]]
         if _JOINER + sign in bare:
             bare = bare.replace(_JOINER + sign, "")
             gender = "woman" if meaning == "woman" else "man"
-    if len(people) == 1 and gender == "person" and len(bare) > 1:
+    if len(people) == 1:  # one person: who it is, is its gender; several are what the picture is of
         found = _GENDER_PEOPLE[people[0]]
-        gender = "woman" if found == "woman" else "man" if found == "man" else "person"
-    for person in ("👩", "👨"):
-        bare = bare.replace(person, "🧑")
+        if found != "person":
+            gender = "woman" if found == "woman" else "man"
+        bare = bare.replace(people[0], "🧑")
     return bare, tone, gender
+
+
+def _people(character: str) -> str:
+    """The women and men in a picture of several people, in order."""
+    people = [c for c in character if c in _GENDER_PEOPLE]
+    return "".join(c for c in people if _GENDER_PEOPLE[c] != "person") if len(people) > 1 else ""
 
 
 @lru_cache(maxsize=1)
@@ -119,6 +126,7 @@ def catalogue() -> tuple[Emoji, ...]:
             group=group,
             tone=tone,
             gender=gender,
+            people=_people(character),
             kind="person" if kind == "object" and sizes[group] >= _SMALLEST_SPLIT_GROUP else kind,
         )
         for character, code, data, group, tone, gender, kind in found
@@ -217,14 +225,16 @@ def questions(split: Literal["validation", "test"]) -> list[Question]:
         it = emojis[subject]
         if it.kind == "person":
             same = [i for i in people if sizes[emojis[i].group] == sizes[it.group]]
-            alike = (it.tone, it.gender)
+            alike = (it.tone, it.gender, it.people)
             ask(
                 "activity",
                 subject,
                 [
                     i
                     for i in same
-                    if i in own and emojis[i].group != it.group and (emojis[i].tone, emojis[i].gender) == alike
+                    if i in own
+                    and emojis[i].group != it.group
+                    and (emojis[i].tone, emojis[i].gender, emojis[i].people) == alike
                 ],
             )
             ask(

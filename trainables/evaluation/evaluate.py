@@ -17,14 +17,15 @@ from trainables.models.dual_encoder import DualEncoder
 
 _IMAGES, _TEXTS = 256, 4096  # encoded at once; a tower may work through them in parts
 _NOISE_SEED = 0
+_SHOWN = 3  # most similar images kept for each caption
 
 
 @dataclass(frozen=True)
 class Similarities:
     """What the scores are computed from, kept for looking at single cases."""
 
-    text_precision: Array  # [L, M] average precision of text→image, NaN where a caption is missing
-    best_images: Array  # [L, M, 3] rows of the most similar images
+    text_precision: Array  # [L, M] average precision of text→image, NaN for a caption that is missing or has no image
+    best_images: Array  # [L, M, up to 3] rows of the most similar images
     option_similarity: Array  # [L, N, C]
 
 
@@ -79,6 +80,9 @@ def evaluate(
 
     The summary holds ``retrieval_map`` (mean over languages of the mean of both directions), ``vqa_accuracy``,
     ``vqa_variance`` and its sampling noise in squared percentage points, and its root ``vqa_std``.
+
+    Raises:
+        FloatingPointError: if an embedding is not finite.
     """
     device = next(model.parameters()).device
     was_training = model.training
@@ -110,9 +114,11 @@ def evaluate(
                 "vqa_items": len(right),
             }
             precision_here = np.full(len(present), np.nan)
-            precision_here[present] = average_precision(texts, gallery, text_item, image_item)[0].cpu().numpy()
-            nearest = np.zeros((len(present), 3), np.int64)
-            nearest[present] = (texts @ gallery.T).topk(3, dim=1).indices.cpu().numpy()
+            found, first = average_precision(texts, gallery, text_item, image_item)
+            precision_here[present] = torch.where(first > 0, found, torch.nan).cpu().numpy()
+            shown = min(_SHOWN, len(gallery))
+            nearest = np.zeros((len(present), shown), np.int64)
+            nearest[present] = (texts @ gallery.T).topk(shown, dim=1).indices.cpu().numpy()
             precisions.append(precision_here)
             best.append(nearest)
             chosen.append(similarity.cpu().numpy())
@@ -153,7 +159,7 @@ def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> T
     """Embeddings [N, D] of uint8 [N, H, W, 3]."""
     device = next(model.parameters()).device
     with computing(device, precision):
-        return torch.cat(
+        encoded = torch.cat(
             [
                 model.encode_image(
                     model.preprocess(torch.tensor(images[start : start + _IMAGES], device=device))
@@ -161,6 +167,7 @@ def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> T
                 for start in range(0, len(images), _IMAGES)
             ]
         )
+    return _finite(encoded)
 
 
 def _encode_texts(model: DualEncoder, *groups: Array, precision: Precision) -> list[Tensor]:
@@ -170,4 +177,10 @@ def _encode_texts(model: DualEncoder, *groups: Array, precision: Precision) -> l
     rows = torch.tensor(distinct, dtype=torch.long, device=device)
     with computing(device, precision):
         encoded = torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _TEXTS)])
-    return list(torch.split(encoded[torch.from_numpy(place).to(device)], [len(group) for group in groups]))
+    return list(torch.split(_finite(encoded)[torch.from_numpy(place).to(device)], [len(group) for group in groups]))
+
+
+def _finite(embeddings: Tensor) -> Tensor:
+    if not bool(torch.isfinite(embeddings).all()):
+        raise FloatingPointError("an embedding is not finite")
+    return embeddings

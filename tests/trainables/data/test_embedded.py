@@ -20,6 +20,17 @@ def names(item: int) -> list[str]:
     return [emoji.catalogue()[item].names[emoji.LANGUAGES.index(language)] for language in LANGUAGES]
 
 
+def kept(data: VisualQuestions) -> list[emoji.Question]:
+    """The questions that became rows, in their order: the others' pictures cannot answer them."""
+    english = data.texts[0]
+    rows = {(int(kind), *(english[i] for i in row if i >= 0)) for kind, row in zip(data.kind, data.options, strict=True)}
+    return [
+        item
+        for item in emoji.questions("validation")
+        if (emoji.QUESTION_KINDS.index(item.kind), *(names(i)[0] for i in item.options)) in rows
+    ]
+
+
 def test_gallery_shows_each_emoji_of_the_split_in_every_view(validation_captions: CaptionedImages) -> None:
     data, views = validation_captions, len(embedded.GALLERY_VIEWS)
     items = list(emoji.splits()["validation"])
@@ -55,7 +66,8 @@ def test_pictures_are_drawn_on_white_and_tell_people_apart_but_for_their_gender(
 
 
 def test_questions_keep_their_subjects_options_and_answers(validation_questions: VisualQuestions) -> None:
-    data, items = validation_questions, emoji.questions("validation")
+    data, items = validation_questions, kept(validation_questions)
+    assert len(items) >= 1500
     assert len(data.answer) == len(data.images) == len(items)
     for row in range(0, len(items), 17):
         item, options = items[row], [int(option) for option in data.options[row] if option >= 0]
@@ -70,25 +82,25 @@ def test_questions_keep_their_subjects_options_and_answers(validation_questions:
 def test_questions_show_a_style_that_the_gallery_does_not(
     validation_captions: CaptionedImages, validation_questions: VisualQuestions
 ) -> None:
-    subjects = [item.subject for item in emoji.questions("validation")]
+    subjects = [item.subject for item in kept(validation_questions)]
     views = len(embedded.GALLERY_VIEWS)
     for row, item in enumerate(validation_captions.text_item[:20]):
         drawn = np.asarray(validation_captions.images[views * row])
+        if item not in subjects:
+            continue
         outline_free = np.asarray(validation_questions.images[subjects.index(item)])
         assert outline_free.min() < 250
         assert outline_free.mean() > drawn.mean() + 8  # of 255: the black lines are gone
 
 
-@pytest.mark.xfail(strict=True, reason="some emoji are blank, or alike, without their outlines")
 def test_picture_of_a_question_is_not_that_of_one_of_its_distractors(validation_questions: VisualQuestions) -> None:
-    items = emoji.questions("validation")
+    items = kept(validation_questions)
     pictures = {item.subject: validation_questions.images[row].tobytes() for row, item in enumerate(items)}
     for item in items:
         shown = [pictures[option] for option in item.options if option in pictures]
         assert shown.count(pictures[item.subject]) == 1, [emoji.catalogue()[option].names[0] for option in item.options]
 
 
-@pytest.mark.xfail(strict=True, reason="names are cut where a language says its skin tone, at the end")
 def test_default_tokenizer_tells_the_options_of_every_question_apart() -> None:
     settings, languages = TokenizerConfig(), ("en", "es", "ru", "ar")
     folder = fit_bpe(embedded.training_texts(emoji.LANGUAGES), settings.vocab_size)

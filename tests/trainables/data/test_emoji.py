@@ -120,7 +120,6 @@ def test_options_differ_from_the_answer_in_just_the_thing_asked(split: str, kind
             assert len({option.group for option in options}) == 1, characters
 
 
-@pytest.mark.xfail(strict=True, reason="couples, and the plain man and woman, count as persons")
 @pytest.mark.parametrize("split", UNSEEN_SPLITS)
 def test_options_on_activity_show_other_activities_by_alike_people(split: str) -> None:
     for question in asked(split):
@@ -132,7 +131,6 @@ def test_options_on_activity_show_other_activities_by_alike_people(split: str) -
             assert len({genders(c) for c in characters}) == 1, characters
 
 
-@pytest.mark.xfail(strict=True, reason="couples of women, of men and of both count as one group of people")
 @pytest.mark.parametrize("split", UNSEEN_SPLITS)
 def test_options_on_skin_tone_show_the_same_people_in_other_tones(split: str) -> None:
     for question in asked(split):
