@@ -23,11 +23,12 @@ def names(item: int) -> list[str]:
 def kept(data: VisualQuestions) -> list[emoji.Question]:
     """The questions that became rows, in their order: the others' pictures cannot answer them."""
     english = data.texts[0]
-    rows = {(int(kind), *(english[i] for i in row if i >= 0)) for kind, row in zip(data.kind, data.options, strict=True)}
+    columns = zip(data.kind, data.answer, data.options, strict=True)
+    rows = {(int(kind), int(answer), *(english[i] for i in row if i >= 0)) for kind, answer, row in columns}
     return [
         item
         for item in emoji.questions("validation")
-        if (emoji.QUESTION_KINDS.index(item.kind), *(names(i)[0] for i in item.options)) in rows
+        if (emoji.QUESTION_KINDS.index(item.kind), item.answer, *(names(i)[0] for i in item.options)) in rows
     ]
 
 
