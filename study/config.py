@@ -104,7 +104,7 @@ class SchedulerConfig(Typed):
 
     kind: Literal["moasha", "none"] = "moasha"
     rungs: tuple[Count, ...] = (30,)  # steps at which trials report and the worse ones stop
-    reduction: Annotated[float, Field(gt=1, strict=True)] = 3.0  # one in so many trials goes on from a rung
+    reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0  # one in so many trials goes on from a rung
     evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.15  # of the validation items, at a rung
 
     @field_validator("rungs")
