@@ -214,7 +214,9 @@ def _draw_legends(axes: Axes, groups: dict[str, pd.DataFrame], teacher: pd.DataF
         "front": _key("Pareto front, ± 1 s.e.", color=_FAINT, ls="-", lw=1.5, mfc="white", mec=_INK, ms=8),
         "dominated": _key("dominated", color=_FAINT, mec="white", mew=0.5, ms=7),
         "violating": _key("violates a constraint", mfc="none", mec=_FAINT, ms=5.5),
-        "stopped": _key("stopped early", color=_FAINT, alpha=0.45, mew=0, ms=4.5),
+        "stopped": _key(
+            "stopped early, scored on\nfewer items: not comparable", color=_FAINT, alpha=0.45, mew=0, ms=4.5
+        ),
         "teacher": _key("teacher, ± 1 s.e.", marker="*", color=_INK, mew=0, ms=13),
     }
     shown = {**groups, "teacher": teacher}
