@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces.space import SearchSpace, SpaceError, Surroundings, available_spaces, language_groups, load_space
+
+LANGUAGES = ("en", "es", "ja", "ko", "tr")
+AROUND = Surroundings({"image": 2, "text": 1}, {"image": 4, "text": 3}, LANGUAGES)
+
+
+class Answers:
+    """Answers a space's questions from a script, else at random; remembers all that it was asked."""
+
+    def __init__(self, script: Mapping[str, Any] | None = None, seed: int = 0) -> None:
+        self.script = dict(script or {})
+        self.asked: dict[str, Any] = {}
+        self.random = random.Random(seed)
+
+    def _answer(self, name: str, drawn: Any) -> Any:
+        assert name not in self.asked, f"{name} was asked for twice"
+        self.asked[name] = self.script.get(name, drawn)
+        return self.asked[name]
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._answer(name, self.random.choice(choices))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self._answer(name, self.random.uniform(low, high))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return self._answer(name, self.random.randint(low, high))
+
+
+def every_point(space: SearchSpace, around: Surroundings) -> Iterator[dict[str, Any]]:
+    """All points of a space that asks for whole numbers alone, always the same ones."""
+    ranges: dict[str, range] = {}
+
+    class Recorder(Answers):
+        def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+            ranges[name] = range(low, high + 1)
+            return super().suggest_int(name, low, high, log=log)
+
+    space.suggest(Recorder(), around)
+    for values in itertools.product(*ranges.values()):
+        yield space.suggest(Answers(dict(zip(ranges, values, strict=True))), around)
+
+
+def write_space(folder: Path, text: str) -> Path:
+    path = folder / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_conditions_open_entries_only_where_they_hold() -> None:
+    space = load_space("full")
+    seen: dict[str, set[bool]] = {}
+    for seed in range(100):
+        answers = Answers(seed=seed)
+        space.suggest(answers, AROUND)
+        asked = answers.asked
+        is_open = {
+            "strategy_weights.fd": asked["strategy"] == "mix",
+            "replication.teacher_temperature": asked["strategy"] in ("dr", "mix"),
+            "image_mapping.layers.0": asked["image_mapping.kind"] == "monotone",
+            "text_mapping.layers.0": asked["text_mapping.kind"] == "monotone",
+            "language_weighting.gamma": asked["language_weighting.kind"] == "difficulty",
+            "language_weighting.logits.0": asked["language_weighting.kind"] == "free",
+        }
+        for name, expected in is_open.items():
+            assert (name in asked) is expected, (name, asked)
+            seen.setdefault(name, set()).add(expected)
+    assert all(both == {True, False} for both in seen.values())
+
+
+def test_a_condition_on_an_entry_that_is_closed_does_not_hold(tmp_path: Path) -> None:
+    text = "a: {choice: [1, 2]}\nb: {choice: [3], when: {a: [1]}}\nc: {int: [0, 9], when: {b: [3]}}\n"
+    space = load_space(str(write_space(tmp_path, text)))
+    assert set(space.suggest(Answers({"a": 1}), AROUND)) == {"a", "b", "c"}
+    assert set(space.suggest(Answers({"a": 2}), AROUND)) == {"a"}
+
+
+def test_dots_lead_into_the_parts_of_a_recipe(tmp_path: Path) -> None:
+    space = load_space(str(write_space(tmp_path, "a.b.c: {choice: [x]}\na.b.d: {choice: [true]}\ne: {int: [4, 4]}\n")))
+    assert space.suggest(Answers(), AROUND) == {"a": {"b": {"c": "x", "d": True}}, "e": 4}
+    assert (space.values("a.b.c"), space.values("e"), space.values("f")) == (["x"], [], [])
+
+
+def test_layer_maps_are_all_strictly_increasing_maps_and_nothing_else(tmp_path: Path) -> None:
+    space = load_space(str(write_space(tmp_path, "m: {layers: image}\n")))
+    around = Surroundings({"image": 3, "text": 1}, {"image": 5, "text": 1}, LANGUAGES)
+    found = {tuple(point["m"]) for point in every_point(space, around)}
+    assert found == set(itertools.combinations(range(1, 6), 3))
+
+
+def test_a_student_as_deep_as_its_teacher_has_one_layer_map(tmp_path: Path) -> None:
+    space = load_space(str(write_space(tmp_path, "m: {layers: text}\n")))
+    around = Surroundings({"image": 1, "text": 3}, {"image": 1, "text": 3}, LANGUAGES)
+    assert [point["m"] for point in every_point(space, around)] == [[1, 2, 3]]
+
+
+@given(st.integers(1, 30), st.one_of(st.integers(1, 40), st.just("each")))
+def test_language_groups_are_runs_of_nearly_equal_length(count: int, groups: Any) -> None:
+    languages = [f"l{place}" for place in range(count)]
+    found = language_groups(languages, groups)
+    assert [language for group in found for language in group] == languages
+    assert len(found) == (count if groups == "each" else min(count, groups))
+    sizes = {len(group) for group in found}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_languages_of_a_group_share_a_logit(tmp_path: Path) -> None:
+    text = "grouped: {languages: [-1, 1], groups: 2}\nsingle: {languages: [-1, 1]}\n"
+    space = load_space(str(write_space(tmp_path, text)))
+    around = Surroundings({}, {}, ("en", "es", "ja", "ko"))
+    single = {"single.0": 0.1, "single.1": 0.2, "single.2": 0.3, "single.3": 0.4}
+    found = space.suggest(Answers({"grouped.0": 0.5, "grouped.1": -0.5, **single}), around)
+    assert found["grouped"] == {"en": 0.5, "es": 0.5, "ja": -0.5, "ko": -0.5}
+    assert found["single"] == {"en": 0.1, "es": 0.2, "ja": 0.3, "ko": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("text", "entry", "hints"),
+    [
+        ("a: {choise: [1]}", "a", ["exactly one of", "choice", "choise"]),
+        ("a: {choice: [1], int: [0, 1]}", "a", ["exactly one of"]),
+        ("a: 3", "a", ["exactly one of", "3"]),
+        ("a: {choice: []}", "a", ["choice", "at least 1"]),
+        ("a: {float: [1]}", "a", ["float"]),
+        ("a: {float: [1, x]}", "a", ["float", "x"]),
+        ("a: {float: [2, 1]}", "a", ["[2.0, 1.0]", "no range"]),
+        ("a: {float: [0, 1], log: true}", "a", ["[0.0, 1.0]", "logarithmic"]),
+        ("a: {int: [0.5, 1]}", "a", ["int", "0.5"]),
+        ("a: {int: [0, 1], lg: true}", "a", ["lg"]),
+        ("a: {layers: audio}", "a", ["image", "text", "audio"]),
+        ("a: {languages: [1, -1]}", "a", ["[1.0, -1.0]", "no range"]),
+        ("a: {languages: [-1, 1], groups: 0}", "a", ["groups", "0"]),
+        ("b: {choice: [1]}\na: {int: [0, 1], when: {c: [1]}}", "a", ["when", "'c'", "choice that stands above it"]),
+        ("a: {int: [0, 1], when: {b: [1]}}\nb: {choice: [1]}", "a", ["when", "'b'", "above"]),
+        ("b: {choice: [x, y]}\na: {int: [0, 1], when: {b: [z]}}", "a", ["when", "'z'", "['x', 'y']"]),
+        ("b: {choice: [x, y]}\na: {int: [0, 1], when: {b: x}}", "a", ["when", "'x'"]),
+    ],
+)
+def test_a_mistake_in_an_entry_names_file_entry_and_value(
+    tmp_path: Path, text: str, entry: str, hints: list[str]
+) -> None:
+    path = write_space(tmp_path, text)
+    with pytest.raises(SpaceError) as raised:
+        load_space(str(path))
+    message = str(raised.value)
+    assert message.startswith(f"{path}: {entry}: ")
+    assert "\n" not in message
+    assert all(hint in message for hint in hints), message
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- a\n- b\n", "", "just text"])
+def test_a_file_that_is_no_mapping_is_refused_by_its_name(tmp_path: Path, text: str) -> None:
+    path = write_space(tmp_path, text)
+    with pytest.raises(SpaceError) as raised:
+        load_space(str(path))
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_space_that_does_not_exist_is_refused_with_a_suggestion() -> None:
+    assert "full" in available_spaces()
+    with pytest.raises(SpaceError, match=r"'ful'.*did you mean full"):
+        load_space("ful")

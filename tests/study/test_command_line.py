@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.config import dump_config, load_config
+from study.ledger import Ledger
+from study.results import write_report
+from study.run import main
+from trainables.artifacts import write_json, write_text
+from trainables.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+# Runs the command, then says which of the slow libraries it has imported.
+WATCHED = """
+import atexit, sys
+atexit.register(lambda: print("imported:", *sorted({"ray", "torch", "transformers", "open_clip"} & set(sys.modules))))
+from study.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def study_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WATCHED, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
+    ran = study_run("--help")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    *text, imported = ran.stdout.splitlines()
+    assert imported == "imported:"
+    assert {"    python -m study.run emoji_clip --set search.trials=40 --name longer"} <= set(text)
+    assert "emoji_clip" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
+        (["--set", "search.trails=3"], ["emoji_clip.yaml", "search.trails", "search.trials"]),
+        (["--set", "search.space=fuller"], ["search.space", "fuller", "did you mean full?"]),
+        (["--set", "storage.optuna=env:NO_SUCH_DATABASE"], ["storage.optuna", "NO_SUCH_DATABASE"]),
+        (["--name", "../elsewhere"], ["name", "../elsewhere"]),
+        (["--set", "storage.path=FILE/runs"], ["storage.path", "FILE/runs/emoji-clip", "--set storage.path="]),
+        (["--set", "storage.path=HELD"], ["HELD/emoji-clip", "already running", f"process {os.getpid()} "]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("-") else None,
+)
+def test_a_mistake_is_one_line_and_exit_code_2_before_anything_slow(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    (tmp_path / "FILE").write_text("in the way", encoding="utf-8")
+    held = Ledger(tmp_path / "HELD" / "emoji-clip")
+    held.open()
+    placed = [word.replace("=FILE", f"={tmp_path}/FILE").replace("=HELD", f"={tmp_path}/HELD") for word in arguments]
+    if not any("storage.path" in word for word in placed):
+        placed += ["--set", f"storage.path={tmp_path / 'runs'}"]
+    ran = study_run(*placed)
+    assert ran.returncode == 2
+    assert ran.stdout == "imported:\n"
+    assert len(ran.stderr.splitlines()) == 1
+    assert ran.stderr.startswith("study.run: ")
+    assert all(word in ran.stderr for word in words), ran.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("url", ["no database", "postgresql://me:hush@localhost:1/studies"])
+def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(tmp_path: Path, url: str) -> None:
+    settings = ["--set", f"storage.path={tmp_path}", "--set", "storage.optuna=env:STUDY_DATABASE"]
+    ran = study_run(*settings, STUDY_DATABASE=url)
+    assert ran.returncode == 2
+    assert len(ran.stderr.splitlines()) == 1
+    assert "storage.optuna: env:STUDY_DATABASE" in ran.stderr, ran.stderr
+    assert "hush" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file()) + ran.stderr
+
+
+def ended_study(folder: Path, **states: str) -> list[str]:
+    """Write a study of the trials ``t0=state, …`` that has ended; gives the arguments that lead to it."""
+    arguments = ["--set", f"storage.path={folder}", "--set", f"search.trials={len(states)}"]
+    config = load_config("emoji_clip", arguments[1::2])
+    ledger = Ledger(folder / config.name)
+    ledger.trials_folder.mkdir(parents=True)
+    metrics = {"retrieval_map": 0.3, "vqa_variance": 9.0, "vqa_std": 3.0, "vqa_accuracy": 0.4, "vqa_lift_kept": 0.75}
+    metrics["vqa_variance_noise"] = 1.0
+    scores: dict[str, Any] = {"languages": {}, "summary": metrics}
+    for number, state in enumerate(states.values()):
+        record = ledger.begin(number, Recipe(strategy="dr"), seed=number)
+        last = {"step": 80, "final": True, "seconds": 1.0, "metrics": metrics, "scores": scores}
+        if state != "complete":
+            last = {}
+        ledger.finish(record, state, f"{state}: [/tmp] is [bold]full[/bold]" if state == "failed" else None, last)  # type: ignore[arg-type]
+    write_text(ledger.folder / "config.yaml", dump_config(config))
+    teacher = {"family": "clip", "parameters": 9, "chance": 0.25, "folder": "x", "scores": {"validation": scores}}
+    write_json(ledger.folder / "teacher.json", teacher)
+    write_report(ledger.folder)
+    return arguments
+
+
+def test_a_study_that_has_ended_shows_its_front_and_why_trials_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ended_study(tmp_path, t0="failed", t1="complete", t2="stopped")
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "finished; for more, raise search.trials, now 3" in shown.out
+    assert "│ 00001 " in shown.out
+    assert "│ 00002 " not in shown.out
+    assert "Trial 00000 failed: failed: [/tmp] is [bold]full[/bold]\n" in shown.out
+    assert f"Figure: {tmp_path / 'emoji-clip' / 'report' / 'pareto.png'}\n" in shown.out
+
+
+def test_a_study_in_which_no_trial_succeeded_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(ended_study(tmp_path, t0="failed", t1="stopped")) == 1
+    assert "the front is empty" in capsys.readouterr().out

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from study.config import StudyConfig, available_presets, dump_config, load_config, storage_url
+from study.errors import UserError
+
+PRESETS = Path(__file__).parents[2] / "study" / "presets"
+
+
+def keys(tree: Any, model: type[BaseModel]) -> set[str]:
+    """The dotted keys of a tree as deep as its sections are models; a mapping of free keys is one value."""
+    found = set()
+    for name, value in tree.items():
+        section = model.model_fields[name].annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found |= {f"{name}.{key}" for key in keys(value, section)}
+        else:
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("preset", available_presets())
+def test_a_preset_names_every_key_and_says_how_to_run_it(preset: str) -> None:
+    text = (PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")
+    config = load_config(preset)
+    assert keys(yaml.safe_load(text), StudyConfig) == keys(config.model_dump(), StudyConfig)
+    header = text[: text.index("\nname:")].splitlines()
+    assert all(line.startswith("#") for line in header)
+    assert f"#   python -m study.run {preset}" in header
+
+
+def test_the_written_configuration_reads_back_the_same(tmp_path: Path) -> None:
+    config = load_config("emoji_clip", ["search.objectives={vqa_std: minimise, retrieval_map: maximise}"])
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(str(path)) == config
+    assert list(load_config(str(path)).search.objectives) == ["vqa_std", "retrieval_map"]
+
+
+def test_overrides_set_keys_and_the_last_one_holds(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {steps: 90}\nsearch: {trials: 7}\n", encoding="utf-8")
+    overrides = ["search.trials=8", "search.trials=9", "data.languages=[en, tr]", "resources.gpus_per_worker=0.5"]
+    config = load_config(str(path), [*overrides, "search.constraints={}"], name="other")
+    assert (config.name, config.training.steps, config.search.trials) == ("other", 90, 9)
+    assert config.data.languages == ("en", "tr")
+    assert config.resources.gpus_per_worker == 0.5
+    assert config.search.constraints == {}
+
+
+def test_an_empty_file_is_a_study_of_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n", encoding="utf-8")
+    assert load_config(str(path)) == StudyConfig()
+
+
+# An override, the key that the message names, and what else it says: the value, and what would be right.
+MISTAKES = [
+    ("serch.trials=3", "serch", ["unknown", "did you mean search?"]),
+    ("search.trails=3", "search.trails", ["unknown", "did you mean search.trials?"]),
+    ("teacher.model.image.layer=3", "teacher.model.image.layer", ["did you mean teacher.model.image.layers?"]),
+    ("search.constraints.vqa_std.mox=3", "search.constraints.vqa_std.mox", ["unknown", "max"]),
+    ("zzz=3", "zzz", ["unknown", "there are name, seed, storage"]),
+    ("search.trials=many", "search.trials", ["integer", "'many'"]),
+    ("search.trials=true", "search.trials", ["integer", "True"]),
+    ("search.trials=0", "search.trials", ["greater than or equal to 1", "not 0"]),
+    ("search.trials=", "search.trials", ["integer", "None"]),
+    ("training=fast", "training", ["'fast'"]),
+    ("data.languages=en", "data.languages", ["'en'"]),
+    ("resources.concurrent_trials=some", "resources.concurrent_trials:", ["auto", "'some'"]),
+    ("resources.concurrent_trials=0", "resources.concurrent_trials:", ["greater than or equal to 1", "not 0"]),
+    ("training.warmup=.nan", "training.warmup", ["nan"]),
+    ("search.sampler=nsga", "search.sampler", ["'tpe'", "did you mean nsga2?", "'nsga'"]),
+    ("search.scheduler.kind=asha", "search.scheduler.kind", ["did you mean moasha?", "'none'", "'asha'"]),
+    ("search.objectives={retrieval_mapp: maximise, vqa_std: minimise}", "search.objectives.retrieval_mapp", ["did you mean retrieval_map?"]),
+    ("search.objectives.vqa_variance=minimize", "search.objectives.vqa_variance", ["did you mean minimise?"]),
+    ("search.objectives={retrieval_map: maximise}", "search.objectives", ["at least two", "vqa_variance"]),
+    ("search.constraints={vqa_std: {}}", "search.constraints.vqa_std", ["min or a max"]),
+    ("search.scheduler.rungs=[30, 80]", "search.scheduler.rungs", ["80", "training.steps, 80"]),
+    ("search.scheduler.rungs=[30, 20]", "search.scheduler.rungs", ["[30, 20]", "increasing"]),
+    ("search.scheduler.rungs=[0]", "search.scheduler.rungs.0", ["greater than or equal to 1", "not 0"]),
+    ("data.languages=[en, xx]", "data.languages", ["'xx'", "en es ja"]),
+    ("data.languages=[en, es, es]", "data.languages", ["'es'", "twice"]),
+    ("data.languages=[es, ja]", "data.languages", ["English (en)", "must be listed"]),
+    ("data.languages=[en]", "data.languages", ["at least two"]),
+    ("data.retrieval.split=test", "data", ["different splits"]),
+    ("data.train.split=test", "data", ["train.split", "not test"]),
+    ("student.text.layers=5", "student.text.layers", ["5", "at most 4"]),
+    ("student.image.width=100", "student.image.width", ["100", "multiple", "64"]),
+    ("teacher.model.text.width=100", "teacher.model.text.width", ["100", "multiple", "64"]),
+    ("teacher.model.image.image_size=50", "teacher.model.image.image_size", ["50", "multiple", "16"]),
+    ("name=a/b", "name", ["'a/b'", "match"]),
+    ("name=..", "name", ["'..'", "match"]),
+    ("storage.optuna=postgresql://me:secret@host/db", "storage.optuna", ["env:"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "key", "hints"), MISTAKES, ids=[mistake[0] for mistake in MISTAKES])
+def test_a_mistake_is_one_line_that_names_file_key_value_and_what_would_be_right(
+    override: str, key: str, hints: list[str]
+) -> None:
+    with pytest.raises(UserError) as raised:
+        load_config("emoji_clip", [override])
+    message = str(raised.value)
+    assert "\n" not in message
+    assert message.startswith(f"{PRESETS / 'emoji_clip.yaml'}: ")
+    assert key in message
+    assert all(hint in message for hint in hints), message
+
+
+def test_a_batch_that_workers_cannot_share_is_refused() -> None:
+    with pytest.raises(UserError, match=r"training\.batch_size: 64 is not a multiple of .*workers_per_trial, 3"):
+        load_config("emoji_clip", ["training.batch_size=64", "resources.workers_per_trial=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "hints"),
+    [
+        ("search.trials", ["KEY=VALUE", "--set search.trials=40"]),
+        ("=3", ["KEY=VALUE"]),
+        ("search.trials=[", ["'['", "not YAML"]),
+        ("search.trials.most=3", ["trials is a value"]),
+    ],
+)
+def test_an_override_that_cannot_be_read_is_one_line_that_repeats_it(override: str, hints: list[str]) -> None:
+    with pytest.raises(UserError) as raised:
+        load_config("emoji_clip", [override])
+    message = str(raised.value)
+    assert message.startswith(f"--set {override}: ")
+    assert "\n" not in message
+    assert all(hint in message for hint in hints), message
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"search: {trials: 3", "YAML"),
+        (b"a: 1\n\tb: 2\n", "YAML"),
+        (b"\xff\xfe\x00", "YAML"),
+        (b"- name\n- seed\n", "mapping"),
+        (b"name\n", "mapping"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_its_name(tmp_path: Path, content: bytes, hint: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        load_config(str(path))
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert hint in message
+
+
+def test_a_preset_that_does_not_exist_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UserError, match=r"'emoji_clop': did you mean emoji_clip\? presets are"):
+        load_config("emoji_clop")
+    with pytest.raises(UserError, match=r"'runs/': presets are .*path of a YAML file"):
+        load_config("runs/")
+
+
+def test_a_database_url_comes_from_the_environment_and_is_never_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("emoji_clip", ["storage.optuna=env:STUDY_DATABASE"])
+    monkeypatch.delenv("STUDY_DATABASE", raising=False)
+    with pytest.raises(UserError, match=r"storage\.optuna: .*STUDY_DATABASE is not set.*database URL"):
+        storage_url(config.storage, tmp_path)
+    monkeypatch.setenv("STUDY_DATABASE", "postgresql://me:secret@host/db")
+    assert storage_url(config.storage, tmp_path) == "postgresql://me:secret@host/db"
+    assert "secret" not in dump_config(config)
+    assert storage_url(load_config("emoji_clip").storage, tmp_path) == f"sqlite:///{tmp_path / 'study.db'}"

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import replace
+
+from study.progress import Progress, SearchState
+
+
+def test_without_a_terminal_progress_is_a_plain_line_a_stage_and_a_finished_trial() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    with progress.shown():
+        progress.note("Study tiny in /data/[old]/a/rather/long/path/that/does/not/fit/on/a/line/of/eighty/columns/tiny")
+        with progress.stage("fit teacher") as advance:
+            advance(1, 2)
+        with progress.stage("search"):
+            progress.search(SearchState(total=9, running=2))
+            ended = SearchState(total=9, running=1, complete=3, stopped=2, failed=1, front=2)
+            ended.best.update(map=0.12345, std=4.0)
+            progress.search(ended)
+            progress.search(replace(ended, running=2))
+    assert stream.getvalue().splitlines() == [
+        "Study tiny in /data/[old]/a/rather/long/path/that/does/not/fit/on/a/line/of/eighty/columns/tiny",
+        "fit teacher: 0 s",
+        "trials 6/9: 1 running, 3 complete, 2 stopped, 1 failed; front 2; best map 0.123, best std 4",
+        "search: 0 s",
+    ]
+
+
+def test_seconds_of_a_stage_add_up_over_its_parts() -> None:
+    progress = Progress(io.StringIO())
+    for _ in range(2):
+        with progress.stage("search"):
+            time.sleep(0.05)
+    assert list(progress.seconds) == ["search"]
+    assert progress.seconds["search"] >= 0.1

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from safetensors import safe_open
+
+from study.config import load_config
+
+if TYPE_CHECKING:
+    from conftest import Outcome, Run, Study
+
+TOLD = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+# What Ray and its libraries write when nobody keeps them quiet.
+NOISE = re.compile(r"\bray\b(?!: \d+ s| +│)|raylet|\(pid|WARN|Warning|Traceback|Error\b")
+
+
+def told(study: Study) -> dict[int, FrozenTrial]:
+    """Optuna's trials that were asked for, by number."""
+    opened = optuna.load_study(study_name="tiny", storage=f"sqlite:///{study.folder / 'study.db'}")
+    return {trial.number: trial for trial in opened.get_trials() if trial.state != TrialState.WAITING}
+
+
+def check_that_optuna_and_ledger_agree(study: Study) -> None:
+    """Every trial has ended in both, and in the same way."""
+    results, trials = study.results(), told(study)
+    assert set(results) == set(study.recipes()) == set(trials)
+    for number, result in results.items():
+        assert trials[number].state == TOLD[result["state"]]
+        if result["state"] == "complete":
+            metrics = result["metrics"]
+            assert trials[number].values == [metrics["retrieval_map"], metrics["vqa_variance"]]
+            assert metrics.items() <= trials[number].user_attrs.items()
+
+
+def check_that_nothing_is_left(run: Run) -> None:
+    deadline = time.monotonic() + 10
+    while run.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.processes() == {}
+    assert [path.name for path in run.log.parent.iterdir() if path.name.startswith("ray")] == []
+
+
+def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, Outcome]) -> None:
+    study, outcome = finished
+    assert outcome.code == 0, study.runs[0].said()
+    assert [line for line in (outcome.output + outcome.errors).splitlines() if NOISE.search(line)] == []
+    for stage in ("start Ray", "prepare data", "fit teacher", "cache teacher", "search", "test the front", "report"):
+        assert re.search(rf"^{stage}: \d+ s$", outcome.errors, re.MULTILINE), outcome.errors
+    assert re.search(
+        r"^trials 5/5: 0 running, \d complete, \d stopped, 0 failed; front \d", outcome.errors, re.MULTILINE
+    )
+    check_that_nothing_is_left(study.runs[0])
+
+    assert load_config(str(study.folder / "config.yaml")).search.trials == 5
+    environment = study.read("environment.json")
+    assert environment["packages"]["torch"]
+    teacher = study.read("teacher.json")
+    assert teacher["family"] == "clip"
+    for split in ("validation", "test"):
+        assert set(teacher["scores"][split]["languages"]) == {"en", "es", "tr"}
+        assert teacher["scores"][split]["summary"]["vqa_accuracy"] > teacher["chance"]
+
+    check_that_optuna_and_ledger_agree(study)
+    assert set(study.results()) == set(range(5))
+    for number, result in study.results().items():
+        folder = study.folder / "trials" / f"{number:05d}"
+        steps = [report["step"] for report in study.reports(number)]
+        assert result["state"] in ("complete", "stopped")
+        assert steps == ([6, 12] if result["state"] == "complete" else [6])
+        assert (result["steps"], set(result["timing"])) == (steps[-1], {"setup", "train", "evaluate"})
+        if result["state"] == "complete":
+            assert set(result["scores"]["validation"]["languages"]) == {"en", "es", "tr"}
+            assert len(pd.read_parquet(folder / "examples.parquet")) > 0
+            assert json.loads((folder / "checkpoint" / "spec.json").read_text(encoding="utf-8"))["image"]["layers"] == 1
+            with safe_open(folder / "checkpoint" / "model.safetensors", "np") as weights:
+                parameters = sum(weights.get_tensor(name).size for name in weights.keys())  # noqa: SIM118
+            assert parameters >= result["parameters"] > 0
+            assert not (folder / "checkpoint" / "state.pt").exists()
+
+    trials = pd.read_parquet(study.folder / "results" / "trials.parquet").set_index("number")
+    assert trials["state"].to_dict() == {number: result["state"] for number, result in study.results().items()}
+    front = study.read("results/front.json")
+    members = {member["number"]: member for member in front["members"]}
+    assert members
+    assert set(members) == set(trials.index[trials["on_front"]])
+    assert front["hypervolume"] > 0
+    for number, member in members.items():
+        assert member["recipe"] == study.recipes()[number]["recipe"]
+        assert {"retrieval_map", "vqa_variance", "vqa_lift_kept"} <= set(member["test"])
+        assert f"│ {member['trial']} " in outcome.output
+    languages = pd.read_parquet(study.folder / "results" / "languages.parquet")
+    complete = [f"{number:05d}" for number, result in study.results().items() if result["state"] == "complete"]
+    assert set(languages["trial"]) == {"teacher", *complete}
+    assert set(languages[languages["split"] == "test"]["trial"]) == {"teacher", *(m["trial"] for m in members.values())}
+    assert (study.folder / "report" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_of_a_finished_study_shows_it_again_at_once(finished: tuple[Study, Outcome]) -> None:
+    study, first = finished
+    before = {path: path.stat().st_mtime_ns for path in study.folder.glob("trials/**/*")}
+    again = study.run()
+    assert again.code == 0
+    assert again.errors == ""
+    assert "is finished; for more, raise search.trials, now 5" in again.output
+    assert first.output in again.output
+    assert again.seconds < 20
+    assert {path: path.stat().st_mtime_ns for path in study.folder.glob("trials/**/*")} == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.steps=13", ["training.steps", "12", "13", "--name", "--fresh"]),
+        ("search.constraints={}", ["search.constraints", "-10"]),
+        ("data.languages=[en, tr]", ["data.languages", "es"]),
+        ("search.objectives={vqa_variance: minimise, retrieval_map: maximise}", ["search.objectives"]),
+    ],
+)
+def test_a_change_that_would_mix_trials_that_do_not_compare_is_refused_by_its_key(
+    copied: Study, setting: str, words: list[str]
+) -> None:
+    before = (copied.folder / "config.yaml").read_text(encoding="utf-8")
+    refused = copied.run(setting)
+    assert (refused.code, refused.output) == (2, "")
+    assert len(refused.errors.splitlines()) == 1
+    assert all(word in refused.errors for word in words), refused.errors
+    assert (copied.folder / "config.yaml").read_text(encoding="utf-8") == before
+
+
+def test_a_raised_budget_goes_on_and_an_interruption_costs_no_finished_trial(copied: Study) -> None:
+    old_recipes, old_results, old_trials = copied.recipes(), copied.results(), told(copied)
+    interrupted = copied.start("search.trials=8")
+    interrupted.until(lambda: len(copied.results()) > 5)
+    interrupted.process.send_signal(signal.SIGINT)
+    outcome = interrupted.wait(60)
+    assert outcome.code == 130, interrupted.said()
+    kept = copied.results()
+    assert f"Interrupted: {len(kept)} finished trials are kept" in outcome.errors
+    assert "The same command goes on from there." in outcome.errors
+    check_that_nothing_is_left(interrupted)
+    unfinished = {number: recipe for number, recipe in copied.recipes().items() if number not in kept}
+    assert unfinished
+    assert old_results.items() <= kept.items()
+
+    outcome = copied.run("search.trials=8")
+    assert outcome.code == 0, copied.runs[-1].said()
+    check_that_optuna_and_ledger_agree(copied)
+    results, recipes = copied.results(), copied.recipes()
+    assert set(results) == set(range(8))
+    assert {result["state"] for result in results.values()} <= {"complete", "stopped"}
+    assert (old_recipes | unfinished).items() <= recipes.items()
+    assert kept.items() <= results.items()
+    assert old_trials.items() <= told(copied).items()  # with the times of asking and telling
+    for number in results:
+        steps = [report["step"] for report in copied.reports(number)]
+        assert steps == sorted(set(steps)), f"trial {number} reported {steps}"
+    assert yaml.safe_load((copied.folder / "config.yaml").read_text(encoding="utf-8"))["search"]["trials"] == 8
+    members = copied.read("results/front.json")["members"]
+    assert all(member["test"] for member in members)
+
+
+def test_trials_go_on_from_their_rung_after_termination_and_one_crash_and_fail_after_two(study: Study) -> None:
+    settings = ["training.steps=120", "search.scheduler.reduction=1.01"]
+    run = study.start("search.trials=2", *settings)
+    run.until(lambda: study.reports(0) and study.reports(1))
+    run.process.send_signal(signal.SIGTERM)
+    outcome = run.wait(60)
+    assert (outcome.code, study.results()) == (130, {}), run.said()
+    assert "Interrupted: 0 finished trials are kept" in outcome.errors
+    check_that_nothing_is_left(run)
+    # As if the second trial had saved its state, and been ended before its report was written down.
+    (study.folder / "trials" / "00001" / "reports.jsonl").unlink()
+
+    again = study.start("search.trials=3", *settings)
+    killed = set(again.until(lambda: len(found := again.trials()) == 2 and found)[:1])
+    os.kill(*killed, signal.SIGKILL)
+    again.until(lambda: len(study.results()) == 2 and 2 in study.recipes())
+    for _ in range(2):
+        found = again.until(lambda before=frozenset(killed): set(again.trials()) - before)
+        for trial in found:
+            os.kill(trial, signal.SIGKILL)
+        killed |= found
+    outcome = again.wait()
+    assert outcome.code == 0, again.said()
+    check_that_optuna_and_ledger_agree(study)
+    check_that_nothing_is_left(again)
+    results = study.results()
+    assert [results[number]["state"] for number in range(3)] == ["complete", "complete", "failed"]
+    assert "died" in results[2]["reason"]
+    assert f"Trial 00002 failed: {results[2]['reason']}" in outcome.output
+    # From the start, the first would have reported at its rung twice; the second is judged there after all.
+    assert [report["step"] for report in study.reports(0)] == [6, 120]
+    assert [report["step"] for report in study.reports(1)] == [6, 120]
+
+
+def test_two_workers_of_half_the_batch_learn_what_one_process_learns(
+    finished: tuple[Study, Outcome], study: Study
+) -> None:
+    outcome = study.run("resources.workers_per_trial=2", "search.trials=1")
+    assert outcome.code == 0, study.runs[0].said()
+    alone = finished[0]
+    recipes = [of.recipes()[0] for of in (alone, study)]
+    assert [recipe.pop("created") > "" for recipe in recipes] == [True, True]
+    assert recipes[0] == recipes[1]
+    one, two = alone.reports(0)[0], study.reports(0)[0]
+    assert (one["step"], two["step"]) == (6, 6)
+    # A worker's loss on layers is that of its own half; the others are computed over the whole batch.
+    losses = [
+        {name: report["losses"][name] for name in (recipes[0]["recipe"]["strategy"], "task")} for report in (one, two)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert two["metrics"]["retrieval_map"] == pytest.approx(one["metrics"]["retrieval_map"], abs=0.003)
+    assert two["metrics"]["vqa_accuracy"] == pytest.approx(one["metrics"]["vqa_accuracy"], abs=0.02)
+    assert study.results()[0]["state"] == "complete"
+    check_that_nothing_is_left(study.runs[0])
