@@ -145,10 +145,11 @@ def _parse(where: str, value: Any) -> Entry:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise SpaceError(f"{where}: {field}: {first['msg']}, not {first['input']!r}") from None
-    if isinstance(entry, FloatRange | IntRange):
-        low, high = entry.float if isinstance(entry, FloatRange) else entry.int
-        if low > high or (entry.log and low <= 0):
-            raise SpaceError(f"{where}: [{low}, {high}] is no range{' on a logarithmic scale' if entry.log else ''}")
+    if isinstance(entry, FloatRange | IntRange | LanguageLogits):
+        low, high = getattr(entry, kinds[0])
+        is_log = getattr(entry, "log", False)
+        if low > high or (is_log and low <= 0):
+            raise SpaceError(f"{where}: [{low}, {high}] is no range{' on a logarithmic scale' if is_log else ''}")
     return entry
 
 

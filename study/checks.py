@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import random
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from search_spaces.space import (
 )
 from study.config import StudyConfig
 from study.errors import UserError
+from trainables.language_weights import language_weights
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import Recipe
 
@@ -55,6 +56,7 @@ def checked_space(config: StudyConfig) -> SearchSpace:
         point = space.suggest(_RandomPoint(rng), around)
         try:
             recipe = Recipe.model_validate(point)
+            language_weights(recipe.language_weighting, around.languages, dict.fromkeys(around.languages, 0.5))
             for tower, mapping in (("image", recipe.image_mapping), ("text", recipe.text_mapping)):
                 mapped_layers(mapping, around.student_layers[tower], around.teacher_layers[tower])  # type: ignore[index]
         except ValidationError as error:
@@ -77,6 +79,8 @@ def _check_entry(source: str, name: str, entry: Entry) -> None:
                 _refuse(source, name, part, path, list(fields))
             kind = fields[part].rebuild_annotation()
         else:
+            if get_origin(kind) is not dict:
+                raise UserError(f"{source}: {name}: {'.'.join(path)} has no parts")
             keys, kind = get_args(kind)
             try:
                 TypeAdapter(keys).validate_python(part)

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -140,7 +140,8 @@ class SearchConfig(Typed):
     def _several(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
         if len(objectives) < 2:
             raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(get_args(Metric))}")
-        return objectives
+        # In one order, whatever the file's: Optuna knows objectives by their place.
+        return {metric: objectives[metric] for metric in get_args(Metric) if metric in objectives}
 
 
 class ResourcesConfig(Typed):
@@ -289,7 +290,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
 def _message(path: str, content: Mapping[str, Any], error: ValidationError) -> str:
     """The first mistake, in one line."""
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"] if part != "[key]"]
+    # What pydantic adds for the key of a mapping or the branch of a union is no part of the user's key.
+    location = [str(part) for part in first["loc"] if not str(part).startswith(("[", "constrained-", "literal["))]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _keys_at(location[:-1])
@@ -299,7 +301,12 @@ def _message(path: str, content: Mapping[str, Any], error: ValidationError) -> s
     if not location:  # a check across sections names its keys itself
         return f"{path}: {_reason(first)}"
     value = "" if isinstance(first["input"], Mapping) else f", not {_short(first['input'])}"
-    reason = _reason(first)
+    branches = [
+        other
+        for other in error.errors(include_url=False)
+        if other["loc"][: len(location)] == first["loc"][: len(location)]
+    ]
+    reason = " or ".join(dict.fromkeys(_reason(branch) for branch in branches))
     if first["type"] == "value_error":
         return f"{path}: {key}: {reason}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
@@ -323,6 +330,9 @@ def _keys_at(location: Sequence[str]) -> list[str]:
     """The keys of the section at ``location``, where sections are models."""
     model: Any = StudyConfig
     for part in location:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field is not None else None
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        else:
+            field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+            model = field.annotation if field is not None else None
     return list(model.model_fields) if hasattr(model, "model_fields") else []

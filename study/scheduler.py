@@ -6,6 +6,7 @@ contribution, infeasible trials last (MO-ASHA, Schmucker et al. 2021, arXiv 2106
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,6 +50,8 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
         return place < math.ceil(len(reached) / self._reduction)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if "failure" in json.loads(result.get("result", "{}")):
+            return str(TrialScheduler.CONTINUE)  # it ends by itself, and has been counted at its rungs
         goes_on = self.goes_on(int(result["step"]), result)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,13 @@ def open_storage(config: StudyConfig, url: str) -> optuna.Study:
     try:
         study = optuna.create_study(storage=url, study_name=config.name, directions=directions, load_if_exists=True)
         study.set_metric_names(list(search.objectives))
+    except (ImportError, SQLAlchemyError) as error:
+        # Its own message may hold the URL with a password.
+        raise UserError(f"storage.optuna: {config.storage.optuna} cannot be opened: {type(error).__name__}") from None
+    try:
         study.sampler = make_sampler(search, config.seed, len(study.get_trials(deepcopy=False)))
     except ImportError as error:
         raise UserError(f"search.sampler: {search.sampler} needs a library that is not installed: {error}") from None
-    except SQLAlchemyError as error:
-        # Its own message may hold the URL with a password.
-        raise UserError(f"storage.optuna: {config.storage.optuna} cannot be opened: {type(error).__name__}") from None
     return study
 
 
@@ -260,7 +262,7 @@ class Recorder(Callback):  # type: ignore[misc]
         if record is None:
             return
         last = self._last.pop(trial.trial_id, {})
-        self._trials.finish(record, "failed", _reason(trial.get_error()), last)
+        self._trials.finish(record, "failed", _reason(_error_text(trial)), last)
         self._changed()
 
     def _take(self, trial_id: str, result: Mapping[str, Any]) -> None:
@@ -273,7 +275,15 @@ class Recorder(Callback):  # type: ignore[misc]
         if known is not None and (known["step"], known["final"]) == (report["step"], report["final"]):
             return
         self._last[trial_id] = report
-        self._trials.ledger.report(record, report)
+        earlier = record.reports()[-1:]  # of a run that was killed: a trial that goes on reports its last rung again
+        if not earlier or (earlier[0]["step"], earlier[0]["final"]) != (report["step"], report["final"]):
+            self._trials.ledger.report(record, report)
+
+
+def _error_text(trial: Any) -> str | None:
+    """What Tune wrote of a trial's error; its own `get_error` looks where the file is copied only later."""
+    path = Path(trial.error_file) if trial.error_file else None
+    return path.read_text(encoding="utf-8", errors="replace") if path and path.exists() else None
 
 
 def _reason(traceback: str | None) -> str:

@@ -132,7 +132,8 @@ class Stages:
             scored = pool.map(lambda folder: self._score(folder, prepared.test_retrieval, prepared.test_vqa), students)
             for scores in scored:
                 accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
-                scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance)
+                # A teacher that knows nothing on test leaves nothing to keep.
+                scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance) if accuracies[1] > chance else None
                 found.append(scores)
                 yield 1 + len(found), total
         yield of_teacher, found

@@ -28,7 +28,9 @@ def language_weights(
     else:
         missing = [language for language in languages if language not in weighting.logits]
         if missing:
-            raise ValueError(f"free language weights need a logit for each language; none for {', '.join(missing)}")
+            raise ValueError(
+                f"language_weighting: free weights need a logit for each language; none for {', '.join(missing)}"
+            )
         highest = max(weighting.logits[language] for language in languages)
         raw = [math.exp(weighting.logits[language] - highest) for language in languages]
     mean = sum(raw) / len(raw)

@@ -45,6 +45,7 @@ def train(plan: TrialPlan, report: Report) -> None:
         state = torch.load(state_file, map_location=device, weights_only=True)
         distiller.restore(state["distiller"])
         timing = state["timing"]
+        report(state["reported"])  # the run that wrote it may have ended before anybody heard
         started -= sum(timing.values())
     captions = CaptionedImages.load(Path(plan.paths.retrieval))
     questions = VisualQuestions.load(Path(plan.paths.vqa))
@@ -74,8 +75,11 @@ def train(plan: TrialPlan, report: Report) -> None:
                 before = time.perf_counter()
                 metrics = with_lift(evaluate(distiller.student, *small, plan.training.precision).summary)
                 timing["evaluate"] += time.perf_counter() - before
-                _save_state(state_file, {"distiller": distiller.state(), "timing": dict(timing)})
-            report(result(final=False, metrics=metrics, losses=losses))
+            reported = result(final=False, metrics=metrics, losses=losses)
+            if is_first:
+                state = {"distiller": distiller.state(), "timing": dict(timing), "reported": reported}
+                _save_state(state_file, state)
+            report(reported)
         distiller.check_finite()
         scores: dict[str, Any] = {}
         if is_first:

@@ -123,7 +123,6 @@ def test_the_command_of_a_finished_study_shows_it_again_at_once(finished: tuple[
         ("training.steps=13", ["training.steps", "12", "13", "--name", "--fresh"]),
         ("search.constraints={}", ["search.constraints", "-10"]),
         ("data.languages=[en, tr]", ["data.languages", "es"]),
-        ("search.objectives={vqa_variance: minimise, retrieval_map: maximise}", ["search.objectives"]),
     ],
 )
 def test_a_change_that_would_mix_trials_that_do_not_compare_is_refused_by_its_key(

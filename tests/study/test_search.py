@@ -208,22 +208,6 @@ def test_a_storage_that_lost_the_ledgers_trials_is_refused(opened: Opener, tmp_p
         opened()
 
 
-def test_values_are_told_under_their_own_names_when_the_objectives_come_in_another_order(opened: Opener) -> None:
-    trials = opened()
-    trials.finish(ask(trials), "complete", None, report())
-    try:
-        later = opened("search.objectives={vqa_variance: minimise, retrieval_map: maximise}")
-        later.finish(ask(later), "complete", None, report())
-    except UserError:
-        return  # refusing is right too
-    named = [
-        {name: (direction.name, value) for name, direction, value in zip(*columns, strict=True)}
-        for trial in later.study.get_trials()
-        for columns in [(later.study.metric_names, later.study.directions, trial.values)]
-    ]
-    assert named == [{"retrieval_map": ("MAXIMIZE", 0.3), "vqa_variance": ("MINIMIZE", 9.0)}] * 2
-
-
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "gp"])
 def test_every_sampler_proposes_valid_recipes_while_trials_fail_and_stop(sampler: str, tmp_path: Path) -> None:
     config = load_config("emoji_clip", [f"search.sampler={sampler}", "search.trials=15"])
