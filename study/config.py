@@ -15,6 +15,7 @@ from study.errors import UserError
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
 from trainables.data.emoji import LANGUAGES, Split
 from trainables.models.spec import Count, Typed
+from trainables.recipe import Positive
 
 _PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "emoji_clip"
@@ -105,6 +106,8 @@ class SchedulerConfig(Typed):
     kind: Literal["moasha", "none"] = "moasha"
     rungs: tuple[Count, ...] = (30,)  # steps at which trials report and the worse ones stop
     reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0  # one in so many trials goes on from a rung
+    # Trials are dealt to so many brackets; those of bracket b are not judged at the first b rungs.
+    brackets: Count = 1
     evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.15  # of the validation items, at a rung
 
     @field_validator("rungs")
@@ -114,16 +117,44 @@ class SchedulerConfig(Typed):
             raise ValueError(f"rungs {list(rungs)} are not strictly increasing")
         return rungs
 
+    @model_validator(mode="after")
+    def _every_bracket_has_a_rung(self) -> Self:
+        if self.kind == "moasha" and self.rungs and self.brackets > len(self.rungs):
+            raise ValueError(f"brackets: {self.brackets} are more than the {len(self.rungs)} rungs, one for each at most")
+        return self
+
+
+class LimitsConfig(Typed):
+    """What a recipe may need; one that is foreseen to need more is infeasible, and is not run."""
+
+    parameters: Count | None = None  # of the student, projections for layer matching included
+    memory_gb: Positive | None = None  # the peak of one worker; a GPU's where it has one
+    minutes: Positive | None = None  # from a trial's first step to its last score
+
+
+class ConfirmConfig(Typed):
+    """Members of the front, and what is behind them by less than the noise, are trained again with new seeds."""
+
+    seeds: Annotated[int, Field(ge=0, strict=True)] = 2  # trainings of each; 0: none
+    most: Count = 6  # recipes at most, members first
+
 
 class SearchConfig(Typed):
     """What is searched, how, and for what."""
 
     space: str = "full"
+    # Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
+    # its front; a YAML file, its recipes.
+    start_from: tuple[str, ...] = ("known",)
     sampler: Sampler = "tpe"
     trials: Count = 18
+    hours: Positive | None = None  # wall time of the search, over all runs; trials that are under way still end
+    patience: Count | None = None  # trials in a row whose results leave the hypervolume as it was
     objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
     constraints: dict[Metric, Bound] = Field(default={"vqa_lift_kept": Bound(min=0.5)})
+    limits: LimitsConfig = LimitsConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
 
     @property
     def directions(self) -> dict[str, Direction]:
@@ -152,6 +183,15 @@ class ResourcesConfig(Typed):
     cpus_per_worker: Annotated[float, Field(gt=0, strict=True)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0, strict=True)] = 0
     concurrent_trials: Count | Literal["auto"] = "auto"
+    retries: Annotated[int, Field(ge=0, strict=True)] = 1  # of a trial whose process died or broke, from its last rung
+
+
+class TrackingConfig(Typed):
+    """Where else reports go; both need an extra: pip install 'polydistill[tensorboard]' or 'polydistill[mlflow]'."""
+
+    tensorboard: bool = False  # event files in the study's folder, tensorboard/
+    # A tracking URI, a folder, or `env:NAME` for a URI in the environment, which is never written down.
+    mlflow: str | None = None
 
 
 class StudyConfig(Typed):
@@ -167,6 +207,7 @@ class StudyConfig(Typed):
     training: TrainingConfig = TrainingConfig()
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
