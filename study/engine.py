@@ -1,102 +1,159 @@
-"""The stages of a study in order: data, teacher, cache, search, test, report."""
+"""The stages of a study in order: data, teacher, cache, search, confirmation, test, report."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import dataclass
 from typing import IO, Any
 
+from analysis.pareto import reference_point
 from search_spaces.space import SearchSpace
+from study.budget import Budget
+from study.checks import surroundings
 from study.config import StudyConfig
+from study.confirmation import Confirmations, due
 from study.environment import concurrent_trials, describe_environment, ray_cluster
 from study.errors import UserError
-from study.ledger import Ledger
+from study.foresight import Foresight
+from study.ledger import Ledger, TrialRecord
 from study.progress import Progress
 from study.results import print_time, write_report
-from study.search import Trials, open_storage
-from study.search_stage import Inputs, SearchStage
+from study.samplers import open_storage
+from study.search_stage import Search
+from study.selection import front
 from study.stages import StageRunner, mapped_teacher_layers
+from study.tracking import Trackers
+from study.trial_runner import Inputs, TrialRunner
+from study.trials import Trials
+from study.warm_start import StartingPoint
 from trainables.artifacts import write_json
 
 
-def run_stages(
-    config: StudyConfig, space: SearchSpace, ledger: Ledger, url: str, address: str | None, terminal: IO[str]
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """A study as it was asked for, checked at the door."""
+
+    config: StudyConfig
+    space: SearchSpace
+    starting_points: list[StartingPoint]
+    storage_url: str
+    address: str | None
+
+
+def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
     """Run or go on with the study whose folder ``ledger`` has open; progress goes to ``terminal``.
 
     Raises:
         UserError: if the storage or the cluster does not fit the configuration, or the teacher knows nothing.
         KeyboardInterrupt: if the user stopped it; what is finished is kept.
     """
-    trials = Trials(open_storage(config, url), ledger, config.search, config.seed)
+    config = plan.config
+    study = open_storage(config, plan.storage_url, ledger.study_name)
+    trials = Trials(study, ledger, config.search, config.seed, plan.space, surroundings(config))
     trials.reconcile()
-    trials.try_each("strategy", space.values("strategy"))
+    trials.start_from(plan.starting_points)
     progress = Progress(terminal)
     progress.note(f"Study {config.name} in {ledger.folder}")
     write_json(ledger.folder / "environment.json", describe_environment())
     with progress.shown():
         with ExitStack() as stack:
             with progress.stage("start Ray"):
-                available = stack.enter_context(ray_cluster(address, config.resources))
-            spent = _run_on_ray(config, space, trials, progress, available)
+                available = stack.enter_context(ray_cluster(plan.address, config.resources))
+            spent = _Stages(plan, trials, progress, available).run()
         with progress.stage("report"):
             write_report(ledger.folder)
     print_time(progress.seconds, spent, progress.console)
 
 
-def _run_on_ray(
-    config: StudyConfig,
-    space: SearchSpace,
-    trials: Trials,
-    progress: Progress,
-    available: Mapping[str, float],
-) -> dict[str, float]:
-    """All stages that compute. Returns the seconds of this run's trials, by what they were spent on."""
-    concurrent = concurrent_trials(config.resources, available)
-    # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
-    cores = min(available.get("CPU", 1.0), float(os.cpu_count() or 1))
-    gpus = min(1.0, available.get("GPU", 0.0))
-    folder = trials.ledger.folder
-    layers = mapped_teacher_layers(config, space)
-    with StageRunner(config, cores, gpus) as stages:
-        with progress.stage("prepare data") as advance:
-            prepared = stages.run("prepare", progress=advance)
-        with progress.stage("fit teacher") as advance:
-            teacher = stages.run("teacher", prepared, progress=advance)
-        with progress.stage("score teacher") as advance:
-            scores, parameters, chance, student = stages.run("score_teacher", teacher, prepared, progress=advance)
-        if scores["summary"]["vqa_accuracy"] <= chance:
-            raise UserError(
-                f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, "
-                f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}: fit it longer"
+class _Stages:
+    """All stages that compute."""
+
+    def __init__(self, plan: Plan, trials: Trials, progress: Progress, available: Mapping[str, float]) -> None:
+        self._config = plan.config
+        self._space = plan.space
+        self._trials = trials
+        self._ledger = trials.ledger
+        self._progress = progress
+        self._concurrent = concurrent_trials(plan.config.resources, available)
+        # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
+        cores = min(available.get("CPU", 1.0), float(os.cpu_count() or 1))
+        self._room = (cores, min(1.0, available.get("GPU", 0.0)))
+        self._described: dict[str, Any] = {}  # the teacher
+
+    def run(self) -> dict[str, float]:
+        """Returns the seconds of this run's trainings, by what they were spent on."""
+        inputs = self._prepare()
+        runner = TrialRunner(self._config, self._ledger, inputs, self._concurrent)
+        self._search(runner, inputs)
+        self._confirm(runner)
+        self._test(inputs)
+        return runner.spent
+
+    def _prepare(self) -> Inputs:
+        config, progress = self._config, self._progress
+        with StageRunner(config, *self._room) as stages:
+            with progress.stage("prepare data") as advance:
+                prepared = stages.run("prepare", progress=advance)
+            with progress.stage("fit teacher") as advance:
+                teacher = stages.run("teacher", prepared, progress=advance)
+            with progress.stage("score teacher") as advance:
+                scores, parameters, chance, student = stages.run("score_teacher", teacher, prepared, progress=advance)
+            if scores["summary"]["vqa_accuracy"] <= chance:
+                raise UserError(
+                    f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, "
+                    f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}: fit it longer"
+                )
+            self._described = {
+                "family": config.teacher.family,
+                "parameters": parameters,
+                "chance": chance,
+                "folder": str(teacher),
+            }
+            if not (self._ledger.folder / "teacher.json").exists():
+                self._write_teacher({"validation": scores})
+            with progress.stage("cache teacher") as advance:
+                layers = mapped_teacher_layers(config, self._space)
+                cache = stages.run("cache", teacher, prepared, layers, progress=advance)
+        return Inputs(prepared, teacher, student, cache, scores, chance)
+
+    def _search(self, runner: TrialRunner, inputs: Inputs) -> None:
+        config = self._config
+        reference = reference_point(inputs.teacher_scores["summary"], config.search.directions)
+        budget = Budget(config.search, self._ledger, reference)
+        foresight = Foresight(config.search.limits, inputs.student, inputs.teacher, config.training.steps)
+        with Trackers.open(config.tracking, self._ledger.folder) as trackers:
+            search = Search(config, self._trials, budget, foresight, self._progress, trackers)
+            if not search.is_over:
+                with self._progress.stage("search"):
+                    runner.run(search, search.scheduler)
+
+    def _confirm(self, runner: TrialRunner) -> None:
+        waiting = due(self._ledger, self._trials.finished, self._config)
+        if waiting:
+            with self._progress.stage("confirm the front") as advance:
+                runner.run(Confirmations(self._ledger, waiting, advance), None)
+
+    def _test(self, inputs: Inputs) -> None:
+        """Test is looked at once: what has its scores keeps them."""
+        members = front(self._trials.finished, self._config.search)
+        members = [record for record in members if not (record.folder / "test.json").exists()]
+        with self._progress.stage("test the front") as advance, StageRunner(self._config, *self._room) as stages:
+            folders = [record.folder / "checkpoint" for record in members]
+            of_teacher, found = stages.run("test", inputs.teacher, folders, inputs.prepared, progress=advance)
+        for record, scores in zip(members, found, strict=True):
+            self._write_test(record, scores)
+        self._write_teacher({"validation": inputs.teacher_scores, "test": of_teacher})
+
+    def _write_test(self, record: TrialRecord, scores: Mapping[str, Any]) -> None:
+        if "unreadable" in scores:
+            self._progress.note(
+                f"Trial {record.folder.name} has no test scores: {record.folder / 'checkpoint'} cannot be read "
+                f"({scores['unreadable']})"
             )
-        described = {
-            "family": config.teacher.family,
-            "parameters": parameters,
-            "chance": chance,
-            "folder": str(teacher),
-        }
-        _write_teacher(folder, described, {"validation": scores})
-        with progress.stage("cache teacher") as advance:
-            cache = stages.run("cache", teacher, prepared, layers, progress=advance)
+        else:
+            write_json(record.folder / "test.json", {"metrics": scores["summary"], "scores": scores})
 
-    inputs = Inputs(prepared, teacher, student, cache, scores, chance)
-    search = SearchStage(config, space, trials, progress, concurrent, inputs)
-    with progress.stage("search"):
-        spent = search.run()
-
-    with progress.stage("test the front") as advance, StageRunner(config, cores, gpus) as stages:
-        # Test is looked at once: what has its scores keeps them.
-        members = [record for record in trials.front() if not (record.folder / "test.json").exists()]
-        folders = [record.folder / "checkpoint" for record in members]
-        test, found = stages.run("test", teacher, folders, prepared, progress=advance)
-        for record, of_student in zip(members, found, strict=True):
-            write_json(record.folder / "test.json", {"metrics": of_student["summary"], "scores": of_student})
-        _write_teacher(folder, described, {"validation": scores, "test": test})
-    return spent
-
-
-def _write_teacher(folder: Path, described: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
-    write_json(folder / "teacher.json", {**described, "scores": scores})
+    def _write_teacher(self, scores: Mapping[str, Any]) -> None:
+        write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})

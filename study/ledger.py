@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,12 +22,17 @@ from trainables.artifacts import write_json
 from trainables.recipe import Recipe
 
 _LOCK = "study.lock"
-State = Literal["complete", "stopped", "failed"]
+_CONFIRMATIONS = "confirm"
+State = Literal["complete", "stopped", "infeasible", "failed"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrialRecord:
-    """One trial as the ledger knows it; equal to itself alone."""
+    """One training of a recipe as the ledger knows it; equal to itself alone.
+
+    A trial of the search is its recipe's first training; a confirmation is a later one, with another seed, in a
+    folder of its own inside the trial's.
+    """
 
     number: int
     recipe: Recipe
@@ -83,8 +89,8 @@ class Ledger:
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
         lock.flush()
         self._lock = lock
-        for record in self.records():
-            _cut_torn_tail(record.folder / "reports.jsonl")
+        for path in self.trials_folder.glob("**/reports.jsonl"):
+            _cut_torn_tail(path)
 
     def set_aside(self) -> Path | None:
         """Move everything but the lock to a folder beside this one; None if there was no study."""
@@ -100,22 +106,45 @@ class Ledger:
         self.trials_folder.mkdir()
         return aside
 
+    @property
+    def study_name(self) -> str:
+        """The study's name in Optuna's storage, made once: studies that share a database stay apart, --fresh ones too."""
+        path = self.folder / "study.json"
+        if not path.exists():
+            write_json(path, {"optuna_study": f"{self.folder.name}-{uuid.uuid4().hex[:8]}", "created": _now()})
+        name: str = json.loads(path.read_text(encoding="utf-8"))["optuna_study"]
+        return name
+
     def records(self) -> list[TrialRecord]:
         """All trials that have a recipe, by number."""
-        return list(self._records())
+        return list(_records(self.trials_folder))
 
-    def _records(self) -> Iterator[TrialRecord]:
-        for path in sorted(self.trials_folder.glob("*/recipe.json")):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            recipe = Recipe.model_validate(content["recipe"])
-            yield TrialRecord(content["number"], recipe, content["seed"], path.parent)
+    def confirmations(self, record: TrialRecord) -> list[TrialRecord]:
+        """The further trainings of a trial's recipe, in their order."""
+        return list(_records(record.folder / _CONFIRMATIONS))
 
     def begin(self, number: int, recipe: Recipe, seed: int) -> TrialRecord:
         """Record that trial ``number`` is to run this recipe."""
-        record = TrialRecord(number, recipe, seed, self.trials_folder / f"{number:05d}")
-        content = {"number": number, "recipe": recipe.model_dump(mode="json"), "seed": seed, "created": _now()}
+        return self._begin(TrialRecord(number, recipe, seed, self.trials_folder / f"{number:05d}"))
+
+    def begin_confirmation(self, of: TrialRecord, place: int, seed: int) -> TrialRecord:
+        """Record that the recipe of a trial is to be trained again, for the ``place``-th time, counted from 1."""
+        return self._begin(TrialRecord(of.number, of.recipe, seed, of.folder / _CONFIRMATIONS / f"{place:02d}"))
+
+    def _begin(self, record: TrialRecord) -> TrialRecord:
+        recipe = record.recipe.model_dump(mode="json")
+        content = {"number": record.number, "recipe": recipe, "seed": record.seed, "created": _now()}
         write_json(record.folder / "recipe.json", content)
         return record
+
+    def search_seconds(self) -> float:
+        """Wall time of the search so far, over all runs."""
+        path = self.folder / "search.json"
+        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) if path.exists() else 0.0
+
+    def spent(self, seconds: float) -> None:
+        """Record the wall time of the search so far, over all runs."""
+        write_json(self.folder / "search.json", {"seconds": round(seconds, 1)})
 
     def report(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
         """Append what a trial reported."""
@@ -134,12 +163,22 @@ class Ledger:
             "seconds": last.get("seconds", 0.0),
             "parameters": last.get("parameters"),
             "timing": last.get("timing", {}),
+            "memory_gb": last.get("memory_gb"),
+            "trained_parameters": last.get("trained_parameters"),
+            "cause": last.get("cause"),
             "metrics": last.get("metrics", {}),
             "scores": {"validation": last["scores"]} if last.get("scores") else {},
             "finished": _now(),
         }
         write_json(record.folder / "result.json", result)
         return result
+
+
+def _records(folder: Path) -> Iterator[TrialRecord]:
+    for path in sorted(folder.glob("*/recipe.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        recipe = Recipe.model_validate(content["recipe"])
+        yield TrialRecord(content["number"], recipe, content["seed"], path.parent)
 
 
 def _cut_torn_tail(path: Path) -> None:

@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+_ALWAYS_SHOWN = ("complete", "stopped", "failed")
+
 
 @dataclass
 class SearchState:
@@ -20,15 +22,13 @@ class SearchState:
 
     total: int = 0
     running: int = 0
-    complete: int = 0
-    stopped: int = 0
-    failed: int = 0
+    ended: dict[str, int] = field(default_factory=dict)  # how many, by how they ended
     front: int = 0
     best: dict[str, float] = field(default_factory=dict)  # by objective, among feasible complete trials
 
     @property
     def done(self) -> int:
-        return self.complete + self.stopped + self.failed
+        return sum(self.ended.values())
 
 
 class Progress:
@@ -78,7 +78,8 @@ class Progress:
     def _summary(self) -> str:
         state = self._state
         best = ", ".join(f"best {name} {value:.3g}" for name, value in state.best.items())
-        counts = f"{state.running} running, {state.complete} complete, {state.stopped} stopped, {state.failed} failed"
+        named = {name: state.ended.get(name, 0) for name in _ALWAYS_SHOWN} | state.ended
+        counts = ", ".join(f"{count} {name}" for name, count in {"running": state.running, **named}.items())
         return f"trials {state.done}/{state.total}: {counts}; front {state.front}" + (f"; {best}" if best else "")
 
     def _render(self) -> Group:

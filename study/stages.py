@@ -115,7 +115,10 @@ class Stages:
         )
 
     def test(self, teacher: Path, students: list[Path], prepared: Prepared) -> Iterator[Any]:
-        """The scores of the teacher, and of saved students in their order, on test."""
+        """The scores of the teacher, and of saved students in their order, on test.
+
+        A student that a disk has damaged has ``unreadable``, the reason, instead of scores.
+        """
         import torch
 
         from trainables.data.prepared import VisualQuestions
@@ -129,14 +132,24 @@ class Stages:
         torch.set_num_threads(1)
         found = []
         with ThreadPoolExecutor(max(1, self._threads)) as pool:
-            scored = pool.map(lambda folder: self._score(folder, prepared.test_retrieval, prepared.test_vqa), students)
-            for scores in scored:
+            for scores in pool.map(lambda folder: self._score_if_readable(folder, prepared), students):
+                if "unreadable" in scores:
+                    found.append(scores)
+                    continue
                 accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
                 # A teacher that knows nothing on test leaves nothing to keep.
                 scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance) if accuracies[1] > chance else None
                 found.append(scores)
                 yield 1 + len(found), total
         yield of_teacher, found
+
+    def _score_if_readable(self, student: Path, prepared: Prepared) -> dict[str, Any]:
+        from safetensors import SafetensorError
+
+        try:
+            return self._score(student, prepared.test_retrieval, prepared.test_vqa)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            return {"unreadable": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
 
     def _score(self, model: Path, captions: Path, questions: Path) -> dict[str, Any]:
         from trainables.data.prepared import CaptionedImages, VisualQuestions

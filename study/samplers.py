@@ -1,0 +1,96 @@
+"""Optuna's samplers and storage for a study, and what each sampler is to make of a trial that did not complete.
+
+What Optuna is told of a trial, and why:
+
+- complete: its objectives, and by how much it violates each constraint (0 where it holds). Every sampler that is
+  offered here knows constraints in this form.
+- stopped at a rung: pruned, without values. Scores after fewer steps are worse than those of a whole trial, so told as
+  its values they would mislead every sampler, and made-up values of a whole trial would be noise with a fine name. TPE
+  counts a pruned trial among the bad ones, behind every complete one, which is what the rung found. NSGA-II and GP
+  leave it out: neither a population nor a regression can hold a trial without values.
+- infeasible without having run to its end (it is foreseen not to fit its worker, or ran out of memory): pruned, with
+  the constraint ``fits`` violated. TPE puts it behind everything else.
+- diverged: pruned, since the recipe is to blame.
+- failed otherwise (a crash, a lost machine): failed. That says nothing of the recipe, and every sampler leaves it out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import optuna
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.config import SearchConfig, StudyConfig
+from study.errors import UserError
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+FITS = "fits"  # the constraint that stands for the limits of a worker
+
+_PATIENCE = 600.0  # seconds for which an unreachable storage is asked again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+
+
+def make_sampler(config: SearchConfig, seed: int, asked: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a study that has ``asked`` trials: a resumed study draws on, it does not draw again."""
+    seed = (seed * 1_000_003 + asked) % 2**32
+    if config.sampler == "tpe":
+        startup = min(10, max(5, config.trials // 3))
+        return optuna.samplers.TPESampler(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=startup, seed=seed
+        )
+    if config.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=max(4, min(50, config.trials // 4)), seed=seed)
+    if config.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def open_storage(config: StudyConfig, url: str, study_name: str) -> optuna.Study:
+    """The Optuna study of this configuration, created if it is not there, with its sampler.
+
+    Raises:
+        UserError: if the storage cannot be reached, or the sampler's own library is missing.
+    """
+    optuna.logging.disable_default_handler()  # into the study's log, with everything else
+    optuna.logging.enable_propagation()
+    search = config.search
+    directions = ["maximize" if way == "maximise" else "minimize" for way in search.objectives.values()]
+    try:
+        study = optuna.create_study(storage=url, study_name=study_name, directions=directions, load_if_exists=True)
+        study.set_metric_names(list(search.objectives))
+    except (ImportError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        # Its own message may hold the URL with a password.
+        raise UserError(f"storage.optuna: {config.storage.optuna} cannot be opened: {type(error).__name__}") from None
+    try:
+        study.sampler = make_sampler(search, config.seed, len(study.get_trials(deepcopy=False)))
+    except ImportError as error:
+        raise UserError(f"search.sampler: {search.sampler} needs a library that is not installed: {error}") from None
+    return study
+
+
+def patiently(action: Callable[[], T], patience: float = _PATIENCE) -> T:
+    """What ``action`` returns, called again for ``patience`` seconds while the storage does not answer.
+
+    Trials train on meanwhile: only what is heard of them waits.
+
+    Raises:
+        UserError: if the storage has not answered by then.
+    """
+    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            return action()
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"storage.optuna: the storage has not answered for {patience:.0f} s ({type(error).__name__}); "
+                    "bring it back, and the same command goes on: what has finished is kept"
+                ) from None
+            _LOG.warning("the storage does not answer (%s), it is asked again in %s s", type(error).__name__, pause)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)

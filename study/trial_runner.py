@@ -1,0 +1,163 @@
+"""Runs trainings on Ray Tune: those of the search and those of the confirmation, in one way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.schedulers import TrialScheduler
+
+from study.config import CONTROL_LANGUAGE, StudyConfig
+from study.environment import TRIAL_RESOURCE
+from study.ledger import Ledger, State, TrialRecord
+from study.search import Recorder, RecordSearcher, Source
+from study.stages import Prepared
+from trainables.config import Paths, TrialPlan
+from trainables.language_weights import language_weights
+from trainables.models.spec import ModelSpec
+from trainables.trial import run_trial
+
+_RAY_FOLDER = "ray-"  # what Ray writes: nothing that a study needs later
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the earlier stages made."""
+
+    prepared: Prepared
+    teacher: Path
+    student: ModelSpec
+    cache: Path
+    teacher_scores: dict[str, Any]  # on validation
+    chance: float
+
+
+class TrialRunner:
+    """Runs what a `Source` hands out, so many at once."""
+
+    def __init__(self, config: StudyConfig, ledger: Ledger, inputs: Inputs, concurrent: int) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._inputs = inputs
+        self._concurrent = concurrent
+        # Seconds over the trainings of this run: training, evaluation, and all else from hand-out to end.
+        self.spent = {"training": 0.0, "evaluation": 0.0, "other": 0.0}
+
+    def run(self, source: Source, scheduler: TrialScheduler | None) -> None:
+        """Run trainings until the source has none left.
+
+        Raises:
+            KeyboardInterrupt: if the user stopped it; what has ended is kept.
+            OSError: if the study's folder cannot be written.
+            UserError: if Optuna's storage does not come back.
+        """
+        folder = self._ledger.folder
+        for left_over in folder.glob(f"{_RAY_FOLDER}*"):  # of a run that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
+        timed = _Timed(source, self.spent)
+        searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
+        recorder = Recorder(self._ledger, timed, searcher)
+        try:
+            tuner = Tuner(
+                tune.with_resources(run_trial, self._driver_resources()),
+                tune_config=TuneConfig(
+                    search_alg=searcher,
+                    scheduler=scheduler,
+                    num_samples=-1,  # the source says when there is nothing left
+                    max_concurrent_trials=self._concurrent,
+                    reuse_actors=self._config.resources.workers_per_trial == 0,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=RunConfig(
+                    name="tune",
+                    storage_path=ray_folder,
+                    verbose=0,
+                    callbacks=[recorder],
+                    failure_config=FailureConfig(max_failures=self._config.resources.retries),
+                ),
+            )
+            tuner.fit()
+        except Exception:
+            if recorder.error is not None:
+                raise recorder.error from None
+            raise
+        finally:
+            shutil.rmtree(ray_folder, ignore_errors=True)
+        if searcher.running or not searcher.is_empty:  # Tune returns from Ctrl-C as if it had finished
+            raise KeyboardInterrupt
+
+    def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:
+        """What `run_trial` needs, and the trial's number for the scheduler."""
+        config, inputs = self._config, self._inputs
+        resources, scores = config.resources, inputs.teacher_scores
+        teacher_map = {name: (row["map_i2t"] + row["map_t2i"]) / 2 for name, row in scores["languages"].items()}
+        plan = TrialPlan(
+            number=record.number,
+            seed=record.seed,
+            recipe=record.recipe,
+            student=inputs.student,
+            training=config.training,
+            language_weights=language_weights(record.recipe.language_weighting, config.data.languages, teacher_map),
+            control_language=CONTROL_LANGUAGE,
+            teacher_vqa_accuracy=scores["summary"]["vqa_accuracy"],
+            chance=inputs.chance,
+            rungs=config.search.scheduler.rungs,
+            rung_share=config.search.scheduler.evaluation_share,
+            threads=max(1, int(resources.cpus_per_worker)),
+            paths=Paths(
+                train=str(inputs.prepared.train),
+                retrieval=str(inputs.prepared.retrieval),
+                vqa=str(inputs.prepared.vqa),
+                teacher=str(inputs.teacher),
+                cache=str(inputs.cache),
+            ),
+            folder=str(record.folder),
+            workers=resources.workers_per_trial,
+            cpus_per_worker=resources.cpus_per_worker,
+            gpus_per_worker=resources.gpus_per_worker,
+            retries=resources.retries,
+            memory_gb=config.search.limits.memory_gb,
+        )
+        return {"number": record.number, "plan": plan.model_dump_json(), "ray_storage": ray_folder}
+
+    def _driver_resources(self) -> dict[str, float]:
+        """A trial with workers of its own leaves the CPUs to them; one without is its own worker."""
+        resources = self._config.resources
+        driver = {TRIAL_RESOURCE: 1.0}
+        if resources.workers_per_trial == 0:
+            driver["CPU"] = resources.cpus_per_worker
+            if resources.gpus_per_worker:
+                driver["GPU"] = resources.gpus_per_worker
+        return driver
+
+
+class _Timed:
+    """A source that adds up what its trainings spent their time on."""
+
+    def __init__(self, source: Source, spent: dict[str, float]) -> None:
+        self._source = source
+        self._spent = spent
+        self._began: dict[TrialRecord, float] = {}
+        self.reported, self.changed, self.place = source.reported, source.changed, source.place
+
+    def next(self) -> TrialRecord | None:
+        record = self._source.next()
+        if record is not None:
+            self._began[record] = time.monotonic()
+        return record
+
+    def ended(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
+        wall, timing = time.monotonic() - self._began.pop(record), last.get("timing", {})
+        training, evaluation = timing.get("train", 0.0), timing.get("evaluate", 0.0)
+        self._spent["training"] += training
+        self._spent["evaluation"] += evaluation
+        self._spent["other"] += max(0.0, wall - training - evaluation)
+        self._source.ended(record, state, reason, last)
