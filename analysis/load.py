@@ -5,24 +5,32 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from analysis.confirmation import Confirmed, confirm
+from analysis.ledger_files import (
+    Numbers,
+    Scores,
+    TeacherFile,
+    TrialFiles,
+    as_numbers,
+    read_config,
+    read_record,
+    read_trial,
+    trial_folders,
+)
 from analysis.pareto import Direction, feasible, front_mask, hypervolume, reference_point
 
 METRICS = ("retrieval_map", "vqa_variance", "vqa_std", "vqa_variance_noise", "vqa_accuracy", "vqa_lift_kept")
 _RANKINGS = ("map", "recall_1", "recall_5", "recall_10", "mrr")
 LANGUAGE_SCORES = (*(f"{score}_{way}" for score in _RANKINGS for way in ("i2t", "t2i")), "vqa_accuracy")
 
-_TRIAL_FOLDER = re.compile(r"\d{5,}")
 _TRIAL_COLUMNS = {
     "trial": "str",
     "number": "int64",
@@ -36,88 +44,6 @@ _TRIAL_COLUMNS = {
 _LAST_TRIAL_COLUMNS = {"feasible": "bool", "on_front": "bool", "recipe": "str"}
 _REPORT_COLUMNS = {"trial": "str", "step": "int64", "seconds": "float64", "final": "bool"}
 _LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "language": "str"}
-
-
-class _Record(BaseModel):
-    """One file, or line of a file, of the ledger; keys that no frame needs are passed over."""
-
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-_R = TypeVar("_R", bound=_Record)
-_Numbers = dict[str, float | None]
-
-
-class _Scores(_Record):
-    languages: dict[str, _Numbers]
-    summary: _Numbers
-
-
-class _SplitScores(_Record):
-    validation: _Scores | None = None
-    test: _Scores | None = None
-
-
-class _TeacherScores(_SplitScores):
-    validation: _Scores
-
-
-class _TeacherFile(_Record):
-    family: str
-    parameters: int
-    scores: _TeacherScores
-
-
-class _Recipe(_Record):
-    model_config = ConfigDict(extra="allow")
-    strategy: str
-
-
-class _RecipeFile(_Record):
-    number: int
-    recipe: _Recipe
-
-
-class _Report(_Record):
-    step: int
-    seconds: float
-    final: bool
-    metrics: _Numbers
-
-
-class _Result(_Record):
-    state: Literal["complete", "stopped", "infeasible", "failed"]
-    reason: str | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    parameters: int | None = None
-    metrics: _Numbers = {}
-    scores: _SplitScores = _SplitScores()
-
-
-class _TestFile(_Record):
-    metrics: _Numbers
-    scores: _Scores
-
-
-class _Bound(_Record):
-    min: float | None = None
-    max: float | None = None
-
-
-class _Search(_Record):
-    objectives: dict[str, Direction] = Field(min_length=1)
-    constraints: dict[str, _Bound] = {}
-
-
-class _Data(_Record):
-    languages: list[str]
-
-
-class _Config(_Record):
-    name: str
-    data: _Data
-    search: _Search
 
 
 @dataclass(frozen=True)
@@ -140,6 +66,7 @@ class StudyData:
     ``by_language`` is long: trial (or ``teacher``), split (validation, test), language, ``LANGUAGE_SCORES``
     and vqa_items. ``reports`` has a row a report: trial, step, seconds, final, a column a metric.
     ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
+    ``confirmations`` has the validation metrics of each further training that a trial's recipe completed.
 
     Scores are shares of 1; ``vqa_variance`` and its standard error ``vqa_variance_noise`` are in squared
     percentage points, ``vqa_std`` in percentage points. What is not known is missing (NaN or NA).
@@ -155,6 +82,7 @@ class StudyData:
     by_language: pd.DataFrame
     reports: pd.DataFrame
     test_metrics: dict[str, dict[str, float]]
+    confirmations: dict[str, list[dict[str, float]]]
 
 
 def load_study(path: str | Path) -> StudyData:
@@ -164,16 +92,16 @@ def load_study(path: str | Path) -> StudyData:
     reports.jsonl, which a crash leaves behind, is dropped.
     """
     study = Path(path)
-    config = _read_config(study / "config.yaml")
+    config = read_config(study / "config.yaml")
     objectives, bounds = config.search.objectives, config.search.constraints
     constraints = {name: bound.model_dump(exclude_none=True) for name, bound in bounds.items()}
-    ledger = [_read_trial(folder) for folder in _trial_folders(study / "trials")]
+    ledger = [read_trial(folder) for folder in trial_folders(study / "trials")]
     teacher: Teacher | None = None
     language_rows: list[dict[str, Any]] = []
     if ledger or (study / "teacher.json").exists():
-        file = _read_record(_TeacherFile, study / "teacher.json")
+        file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
-        summaries = {split: _numbers(scores.summary) for split, scores in scored.items() if scores}
+        summaries = {split: as_numbers(scores.summary) for split, scores in scored.items() if scores}
         teacher = Teacher(file.family, file.parameters, summaries)
         language_rows = _language_rows("teacher", scored)
     for trial in ledger:
@@ -195,12 +123,16 @@ def load_study(path: str | Path) -> StudyData:
         trials=trials,
         by_language=_frame(language_rows, _LANGUAGE_COLUMNS, LANGUAGE_SCORES, {"vqa_items": "Int64"}),
         reports=_frame(report_rows, _REPORT_COLUMNS, METRICS, {}),
-        test_metrics={trial.name: _numbers(trial.test.metrics) for trial in ledger if trial.test},
+        test_metrics={trial.name: as_numbers(trial.test.metrics) for trial in ledger if trial.test},
+        confirmations={trial.name: trial.confirmations for trial in ledger if trial.confirmations},
     )
 
 
 def front(data: StudyData) -> dict[str, Any]:
     """What results/front.json holds: members, best in the first objective first, and their hypervolume.
+
+    ``confirmed`` of a member is what its further trainings amount to, None without any (see `analysis.confirmation`).
+    ``neighbours`` are the recipes behind the front that were trained again, since noise alone may have put them there.
 
     The reference point is empty, and the hypervolume 0, as long as no teacher is scored.
 
@@ -214,23 +146,32 @@ def front(data: StudyData) -> dict[str, Any]:
         reference = reference_point(data.teacher.metrics["validation"], data.objectives)
         volume = hypervolume(members[list(data.objectives)], data.objectives, reference)
     metrics = [name for name in members.columns if name not in {**_TRIAL_COLUMNS, **_LAST_TRIAL_COLUMNS}]
+    confirmed = confirm(data.confirmations, data.objectives, data.constraints)
+    is_neighbour = data.trials["trial"].isin(list(confirmed)) & ~data.trials["on_front"]
+
+    def described(row: Mapping[Any, Any]) -> dict[str, Any]:
+        return {
+            "trial": row["trial"],
+            "number": row["number"],
+            "recipe": json.loads(row["recipe"]),
+            "validation": {name: row[name] for name in metrics},
+            "confirmed": _confirmed(confirmed.get(row["trial"])),
+            "test": data.test_metrics.get(row["trial"]),
+        }
+
     return {
         "objectives": data.objectives,
         "constraints": data.constraints,
         "reference_point": reference,
         "hypervolume": volume,
         "teacher": data.teacher.metrics if data.teacher else {},
-        "members": [
-            {
-                "trial": row["trial"],
-                "number": row["number"],
-                "recipe": json.loads(row["recipe"]),
-                "validation": {name: row[name] for name in metrics},
-                "test": data.test_metrics.get(row["trial"]),
-            }
-            for row in members.to_dict("records")
-        ],
+        "members": [described(row) for row in members.to_dict("records")],
+        "neighbours": [described(row) for row in data.trials[is_neighbour].to_dict("records")],
     }
+
+
+def _confirmed(found: Confirmed | None) -> dict[str, Any] | None:
+    return None if found is None else {**asdict(found), "is_supported": found.is_supported}
 
 
 def write_results(data: StudyData) -> None:
@@ -260,42 +201,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _Trial:
-    name: str
-    recipe: _Recipe
-    reports: list[_Report]
-    result: _Result | None
-    test: _TestFile | None
-
-
-def _trial_folders(folder: Path) -> list[Path]:
-    """Trials by number. A folder that holds no record yet is one that the study is just making."""
-    if not folder.is_dir():
-        return []
-    records = ("recipe.json", "reports.jsonl", "result.json")
-    named = (path for path in folder.iterdir() if _TRIAL_FOLDER.fullmatch(path.name))
-    begun = (path for path in named if any((path / record).exists() for record in records))
-    return sorted(begun, key=lambda path: int(path.name))
-
-
-def _read_trial(folder: Path) -> _Trial:
-    recipe = _read_record(_RecipeFile, folder / "recipe.json")
-    if recipe.number != int(folder.name):
-        raise ValueError(f"{folder / 'recipe.json'}: number: {recipe.number} is not the number of its folder")
-    result, test = folder / "result.json", folder / "test.json"
-    return _Trial(
-        name=folder.name,
-        recipe=recipe.recipe,
-        reports=_read_reports(folder / "reports.jsonl"),
-        result=_read_record(_Result, result) if result.exists() else None,
-        test=_read_record(_TestFile, test) if test.exists() else None,
-    )
-
-
-def _trial_row(trial: _Trial, constraints: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def _trial_row(trial: TrialFiles, constraints: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": trial.name, "number": int(trial.name), "state": "running"}
-    metrics: _Numbers = {}
+    metrics: Numbers = {}
     last = trial.reports[-1] if trial.reports else None
     if last:
         row |= {"steps": last.step, "seconds": last.seconds}
@@ -305,24 +213,24 @@ def _trial_row(trial: _Trial, constraints: Mapping[str, Mapping[str, float]]) ->
         metrics = trial.result.metrics
     if last and row["state"] in ("running", "stopped"):
         metrics = last.metrics
-    numbers = _numbers(metrics)
+    numbers = as_numbers(metrics)
     measured = bool(numbers) and row["state"] not in ("infeasible", "failed")
     row |= {"strategy": trial.recipe.strategy, "recipe": trial.recipe.model_dump_json()}
     return {**numbers, **row, "feasible": measured and feasible(numbers, constraints), "on_front": False}
 
 
-def _report_rows(trial: _Trial) -> list[dict[str, Any]]:
+def _report_rows(trial: TrialFiles) -> list[dict[str, Any]]:
     # A trial that goes on from a checkpoint reports the steps since then again: the later report holds.
     latest = {(report.step, report.final): report for report in trial.reports}
     return [
-        {**_numbers(report.metrics), "trial": trial.name, **report.model_dump(exclude={"metrics"})}
+        {**as_numbers(report.metrics), "trial": trial.name, **report.model_dump(exclude={"metrics"})}
         for report in latest.values()
     ]
 
 
-def _language_rows(trial: str, scores: Mapping[str, _Scores | None]) -> list[dict[str, Any]]:
+def _language_rows(trial: str, scores: Mapping[str, Scores | None]) -> list[dict[str, Any]]:
     return [
-        {**_numbers(values), "trial": trial, "split": split, "language": language}
+        {**as_numbers(values), "trial": trial, "split": split, "language": language}
         for split, of_split in scores.items()
         if of_split
         for language, values in of_split.languages.items()
@@ -339,10 +247,6 @@ def _frame(
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _numbers(values: _Numbers) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
-
-
 def _without_nan(value: Any) -> Any:
     """``value`` with null for NaN and infinities, which JSON does not have."""
     if isinstance(value, Mapping):
@@ -350,45 +254,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _read_config(path: Path) -> _Config:
-    try:
-        return _Config.model_validate(yaml.safe_load(_read(path)))
-    except ValidationError as error:
-        raise _malformed(path, error) from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _read_record(kind: type[_R], path: Path) -> _R:
-    try:
-        return kind.model_validate_json(_read(path))
-    except ValidationError as error:
-        raise _malformed(path, error) from None
-
-
-def _read_reports(path: Path) -> list[_Report]:
-    lines = _read(path).rstrip().split(b"\n") if path.exists() else []
-    reports = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            reports.append(_Report.model_validate_json(line))
-        except ValidationError as error:
-            is_torn = number == len(lines) and error.errors()[0]["type"] == "json_invalid"
-            if not is_torn:
-                raise _malformed(f"{path}, line {number}", error) from None
-    return reports
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-
-
-def _malformed(where: Path | str, error: ValidationError) -> ValueError:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return ValueError(f"{where}: {field}: {first['msg']}" if field else f"{where}: {first['msg']}")

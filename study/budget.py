@@ -61,7 +61,7 @@ class Budget:
 
 def was_refused(result: Result) -> bool:
     """Whether a trial was never run, since it was foreseen not to fit: it costs no budget."""
-    return result["state"] == "infeasible" and result["steps"] == 0
+    return bool(result["state"] == "infeasible" and result["steps"] == 0)
 
 
 def idle_trials(

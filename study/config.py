@@ -120,7 +120,9 @@ class SchedulerConfig(Typed):
     @model_validator(mode="after")
     def _every_bracket_has_a_rung(self) -> Self:
         if self.kind == "moasha" and self.rungs and self.brackets > len(self.rungs):
-            raise ValueError(f"brackets: {self.brackets} are more than the {len(self.rungs)} rungs, one for each at most")
+            raise ValueError(
+                f"brackets: {self.brackets} are more than the {len(self.rungs)} rungs, one for each at most"
+            )
         return self
 
 
@@ -271,6 +273,11 @@ def load_config(source: str, overrides: Sequence[str] = (), name: str | None = N
 def dump_config(config: StudyConfig) -> str:
     """The resolved configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def study_folder(config: StudyConfig) -> Path:
+    """Where the study of this configuration lies."""
+    return (Path(config.storage.path).expanduser() / config.name).absolute()
 
 
 def storage_url(config: StorageConfig, folder: Path) -> str:

@@ -59,9 +59,12 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
     write_json(ledger.folder / "environment.json", describe_environment())
     with progress.shown():
         with ExitStack() as stack:
+            trackers = Trackers.open(config, ledger.folder)
+            stack.callback(trackers.close)
+            trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
                 available = stack.enter_context(ray_cluster(plan.address, config.resources))
-            spent = _Stages(plan, trials, progress, available).run()
+            spent = _Stages(plan, trials, trackers, progress, available).run()
         with progress.stage("report"):
             write_report(ledger.folder)
     print_time(progress.seconds, spent, progress.console)
@@ -70,11 +73,14 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
 class _Stages:
     """All stages that compute."""
 
-    def __init__(self, plan: Plan, trials: Trials, progress: Progress, available: Mapping[str, float]) -> None:
+    def __init__(
+        self, plan: Plan, trials: Trials, trackers: Trackers, progress: Progress, available: Mapping[str, float]
+    ) -> None:
         self._config = plan.config
         self._space = plan.space
         self._trials = trials
         self._ledger = trials.ledger
+        self._trackers = trackers
         self._progress = progress
         self._concurrent = concurrent_trials(plan.config.resources, available)
         # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
@@ -123,11 +129,10 @@ class _Stages:
         reference = reference_point(inputs.teacher_scores["summary"], config.search.directions)
         budget = Budget(config.search, self._ledger, reference)
         foresight = Foresight(config.search.limits, inputs.student, inputs.teacher, config.training.steps)
-        with Trackers.open(config.tracking, self._ledger.folder) as trackers:
-            search = Search(config, self._trials, budget, foresight, self._progress, trackers)
-            if not search.is_over:
-                with self._progress.stage("search"):
-                    runner.run(search, search.scheduler)
+        search = Search(config, self._trials, budget, foresight, self._progress, self._trackers)
+        if not search.is_over:
+            with self._progress.stage("search"):
+                runner.run(search, search.scheduler)
 
     def _confirm(self, runner: TrialRunner) -> None:
         waiting = due(self._ledger, self._trials.finished, self._config)

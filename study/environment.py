@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,8 @@ _PROCESS_SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": str(2**36),
     "MALLOC_TOP_PAD_": str(2**27),
 }
+_HANDED_ON = ("POLYDISTILL_CACHE",)
+_ANSWER_WITHIN = 5.0  # seconds
 
 
 def describe_environment() -> dict[str, Any]:
@@ -99,6 +102,27 @@ def quiet(log: Path) -> Iterator[tuple[IO[str], IO[str]]]:
         logging.getLogger().removeHandler(handler)
 
 
+def check_address(address: str | None) -> None:
+    """Whether something listens where ``--address`` says; Ray itself would wait for it for minutes.
+
+    Raises:
+        UserError: if it is no address, or nothing answers there.
+    """
+    if address is None or address == "auto":
+        return
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not host or not port.isdigit():
+        raise UserError(
+            f"--address {address}: write auto, or the host and port of the cluster's head, as 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address {address}: nothing answers there ({error}); is the cluster up, and is this its head's port?"
+        ) from None
+
+
 @contextmanager
 def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dict[str, float]]:
     """A Ray of our own on this machine, stopped at the end, or a running one that is left alone; gives its resources.
@@ -122,9 +146,17 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
                 logging_level=logging.ERROR,
             )
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            # Processes on a cluster that is already up have its environment, not this one's.
+            settings = {name: os.environ[name] for name in (*_PROCESS_SETTINGS, *_HANDED_ON) if name in os.environ}
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": settings},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, ValueError) as error:
-        raise UserError(f"--address {address}: no Ray answers there: {' '.join(str(error).split())[:200]}") from None
+        where = "this machine's Ray" if address is None else f"--address {address}: no Ray answers there"
+        raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from None
     try:
         signal.signal(signal.SIGTERM, _interrupt)  # Ray has taken it for itself
         available: dict[str, float] = ray.cluster_resources()

@@ -93,17 +93,18 @@ class Ledger:
             _cut_torn_tail(path)
 
     def set_aside(self) -> Path | None:
-        """Move everything but the lock to a folder beside this one; None if there was no study."""
-        entries = [entry for entry in self.folder.iterdir() if entry.name != _LOCK]
-        if not any(entry.name == "config.yaml" for entry in entries):
+        """Move the study to a folder beside this one, whole, and open an empty one; None if there was no study.
+
+        Raises:
+            UserError: as `open` does.
+        """
+        if not (self.folder / "config.yaml").exists():
             return None
         number = 1
         while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
             number += 1
-        aside.mkdir()
-        for entry in entries:
-            entry.rename(aside / entry.name)
-        self.trials_folder.mkdir()
+        self.folder.rename(aside)
+        self.open()
         return aside
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -43,8 +44,40 @@ def print_front(data: StudyData, console: Console) -> None:
         console.print(f"{sizes}, {100 * student / teacher:.0f} % of it.")
     variance = "VQA variance: over languages, in squared percentage points, ± its bootstrap standard error over items."
     console.print(f"{variance} Hypervolume {found['hypervolume']:.3f}.")
+    _print_confirmed(found, console)
     if not found["members"]:
         console.print("No trial meets the constraints: the front is empty.")
+
+
+def _print_confirmed(found: Mapping[str, Any], console: Console) -> None:
+    """What further trainings say of the members of the front, and of those just behind it."""
+    rows = [
+        (member["trial"], member["recipe"]["strategy"], place, member["confirmed"])
+        for place, members in (("front", found["members"]), ("behind it", found["neighbours"]))
+        for member in members
+        if member["confirmed"]
+    ]
+    if not rows:
+        return
+    table = Table(title="Trained again with new seeds: mean and its 95 % interval", title_justify="left")
+    for column in ("trial", "strategy", "in the search", "seeds"):
+        table.add_column(column)
+    for name in found["objectives"]:
+        table.add_column(name, justify="right")
+    table.add_column("support", justify="right")
+    for trial, strategy, place, confirmed in rows:
+        scores = [_interval(name, confirmed) for name in found["objectives"]]
+        mark = "" if confirmed["is_supported"] or place != "front" else " not supported"
+        table.add_row(trial, strategy, place, str(confirmed["seeds"]), *scores, f"{confirmed['support']:.0%}{mark}")
+    console.print(table)
+    console.print(
+        "Support: the chance that a recipe is on the front of these means; a place under 50 % is not supported."
+    )
+
+
+def _interval(name: str, confirmed: Mapping[str, Any]) -> str:
+    mean = f"{confirmed['mean'][name]:.3g}"
+    return f"{mean} ({confirmed['low'][name]:.3g} to {confirmed['high'][name]:.3g})" if confirmed["low"] else mean
 
 
 def _objectives(objectives: Mapping[str, str]) -> str:

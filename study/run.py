@@ -10,13 +10,23 @@ A study that was interrupted goes on when the same command runs again.
 from __future__ import annotations
 
 import argparse
+import errno
+import json
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from study.config import DEFAULT_PRESET, StudyConfig, available_presets, dump_config, load_config, storage_url
+from study.config import (
+    DEFAULT_PRESET,
+    StudyConfig,
+    available_presets,
+    dump_config,
+    load_config,
+    storage_url,
+    study_folder,
+)
 from study.errors import UserError
 from trainables.artifacts import write_text
 
@@ -24,7 +34,16 @@ if TYPE_CHECKING:
     from study.ledger import Ledger
 
 # What may change between two runs of one study; everything else would mix trials that do not compare.
-_MAY_CHANGE = ("storage", "search.trials", "resources")
+_MAY_CHANGE = (
+    "storage",
+    "search.trials",
+    "search.hours",
+    "search.patience",
+    "search.limits",
+    "search.confirm",
+    "resources",
+    "tracking",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,11 +82,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from study.checks import checked_space
+    from study.environment import check_address
     from study.ledger import Ledger
+    from study.tracking import check_tracking
+    from study.warm_start import starting_points
 
     config = load_config(options.config, options.overrides, options.name)
     space = checked_space(config)
-    folder = (Path(config.storage.path).expanduser() / config.name).absolute()
+    check_tracking(config.tracking)
+    points = starting_points(config, space)
+    folder = study_folder(config)
     url = storage_url(config.storage, folder)
     ledger = Ledger(folder)
     ledger.open()
@@ -75,37 +99,47 @@ def _run(options: argparse.Namespace) -> int:
         print(f"The earlier study is now in {aside}")
     _refuse_changes(config, folder)
     write_text(folder / "config.yaml", dump_config(config))
-    if _is_finished(config, ledger):
-        print(f"The study in {folder} is finished; for more, raise search.trials, now {config.search.trials}.")
+    if (reason := _why_finished(config, ledger)) is not None:
+        print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
         return _show(folder, sys.stdout)
+    check_address(options.address)
 
     # Everything below is slow: only now is a library imported that takes its time.
-    from study.engine import run_stages
+    from study.engine import Plan, run_stages
     from study.environment import quiet
 
     with quiet(folder / "study.log") as (output, terminal):
         try:
-            run_stages(config, space, ledger, url, options.address, terminal)
+            run_stages(Plan(config, space, points, url, options.address), ledger, terminal)
             return _show(folder, output)
         except KeyboardInterrupt:
-            ended = sum(record.result is not None for record in ledger.records())
-            print(f"\nInterrupted: {ended} finished trials are kept in {folder}.", file=terminal)
-            print("The same command goes on from there.", file=terminal)
+            print(f"\nInterrupted: {_kept(ledger)}", file=terminal)
             return 130
-        except UserError:
+        except UserError as error:
+            if any(record.result is not None for record in ledger.records()):
+                raise UserError(f"{error}; {_kept(ledger)}") from None
             raise
         except Exception as error:
             traceback.print_exc()  # into the log
-            reason = " ".join(str(error).split())[:500]
-            print(f"study.run: {type(error).__name__}: {reason}; details in {folder / 'study.log'}", file=terminal)
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "no space left" if full else f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            where = f"where {error.filename or folder} lies" if isinstance(error, OSError) and full else ""
+            print(f"study.run: {reason} {where}; {_kept(ledger)}", file=terminal)
+            if not full:
+                print(f"Details are in {folder / 'study.log'}.", file=terminal)
             return 1
+
+
+def _kept(ledger: Ledger) -> str:
+    ended = sum(record.result is not None for record in ledger.records())
+    return f"{ended} finished trials are kept in {ledger.folder}. The same command goes on from there."
 
 
 def _refuse_changes(config: StudyConfig, folder: Path) -> None:
     """Hold the configuration against the one that the study in ``folder`` began with.
 
     Raises:
-        UserError: naming the first key that differs and may not.
+        UserError: naming every key that differs and may not.
     """
     import yaml
 
@@ -114,12 +148,16 @@ def _refuse_changes(config: StudyConfig, folder: Path) -> None:
         return
     before = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
     now = _flat(yaml.safe_load(dump_config(config)))
-    for key in [*now, *(key for key in before if key not in now)]:
-        if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE):
-            raise UserError(
-                f"the study in {folder} began with {key}: {before.get(key)} and cannot go on with {now.get(key)}; "
-                "give the new study another --name, or --fresh to set the earlier one aside"
-            )
+    changed = [
+        f"{key} was {before.get(key)} and is {now.get(key)}"
+        for key in [*now, *(key for key in before if key not in now)]
+        if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
+    ]
+    if changed:
+        raise UserError(
+            f"the study in {folder} cannot go on with another configuration: {'; '.join(changed)}; give the new study "
+            "another --name, or --fresh to set the earlier one aside"
+        )
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -128,11 +166,22 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
 
 
-def _is_finished(config: StudyConfig, ledger: Ledger) -> bool:
-    """Whether every trial of the budget has ended and the front is reported."""
-    records = ledger.records()
-    ended = sum(record.result is not None for record in records)
-    return ended == len(records) >= config.search.trials and (ledger.folder / "results" / "front.json").exists()
+def _why_finished(config: StudyConfig, ledger: Ledger) -> str | None:
+    """What ended the study, None if anything is left to run, confirm or report."""
+    from analysis.pareto import reference_point
+    from study.budget import Budget
+    from study.confirmation import is_complete
+
+    folder = ledger.folder
+    finished = {record: record.result for record in ledger.records()}
+    ended = {record: result for record, result in finished.items() if result is not None}
+    if len(ended) < len(finished) or not (folder / "results" / "front.json").exists():
+        return None
+    teacher = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
+    reference = reference_point(teacher["scores"]["validation"]["summary"], config.search.directions)
+    in_order = sorted(ended.values(), key=lambda result: str(result["finished"]))
+    reason = Budget(config.search, ledger, reference).over(0, in_order)
+    return reason if is_complete(ledger, ended, config) else None
 
 
 def _show(folder: Path, output: IO[str]) -> int:
@@ -145,9 +194,9 @@ def _show(folder: Path, output: IO[str]) -> int:
     data = load_study(folder)
     console = Console(file=output, width=None if output.isatty() else 140, markup=False, emoji=False)
     print_front(data, console)
-    failed = data.trials[data.trials["state"] == "failed"]
-    for trial, reason in zip(failed["trial"], failed["reason"], strict=True):
-        console.print(f"Trial {trial} failed: {reason}", soft_wrap=True)
+    ended_badly = data.trials[data.trials["state"].isin(["failed", "infeasible"])]
+    for trial, state, reason in zip(*(ended_badly[name] for name in ("trial", "state", "reason")), strict=True):
+        console.print(f"Trial {trial} {'failed' if state == 'failed' else 'does not fit'}: {reason}", soft_wrap=True)
     console.print(f"Figure: {folder / 'report' / 'pareto.png'}", soft_wrap=True)
     return 0 if (data.trials["state"] == "complete").any() else 1
 

@@ -64,14 +64,14 @@ class Search:
         return None
 
     def reported(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
-        self._trackers.report(record.number, record.recipe, report)
+        self._trackers.report(record, report)
 
     def ended(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
         self._under_way -= 1
         self._trials.finish(record, state, reason, last)
         result = self._trials.finished[record]
         self._learn(record, result)
-        self._trackers.finish(record.number, result)
+        self._trackers.finish(record, result)
         self._budget.save()
 
     def place(self, record: TrialRecord) -> str | None:

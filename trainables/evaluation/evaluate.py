@@ -11,7 +11,7 @@ from torch import Tensor
 from trainables.config import Precision
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
-from trainables.evaluation.retrieval import RECALL_AT, RetrievalScores, average_precision, retrieval_scores
+from trainables.evaluation.retrieval import RECALL_AT, ItemNoise, RetrievalScores, average_precision, retrieval_scores
 from trainables.evaluation.vqa import choose, correct_answers, variance_noise, variance_over_languages
 from trainables.models.dual_encoder import DualEncoder
 
@@ -79,7 +79,8 @@ def evaluate(
     """Scores of ``model``, with each image and text encoded once.
 
     The summary holds ``retrieval_map`` (mean over languages of the mean of both directions), ``vqa_accuracy``,
-    ``vqa_variance`` and its sampling noise in squared percentage points, and its root ``vqa_std``.
+    ``vqa_variance`` in squared percentage points, and its root ``vqa_std``; ``retrieval_map_noise`` and
+    ``vqa_variance_noise`` are standard errors over items.
 
     Raises:
         FloatingPointError: if an embedding is not finite.
@@ -96,25 +97,28 @@ def evaluate(
         answer = torch.tensor(questions.answer, device=device)
         languages: dict[str, dict[str, float]] = {}
         correct, precisions, best, chosen = [], [], [], []
+        noise = ItemNoise()
         for place, language in enumerate(captions.languages):
             present = np.asarray(captions.present[place])
             texts, answers_of = _encode_texts(
                 model, captions.tokens[place][present], questions.tokens[place], precision=precision
             )
             text_item = torch.tensor(captions.text_item[present], device=device)
-            to_text = retrieval_scores(gallery, texts, image_item, text_item)
-            to_image = retrieval_scores(texts, gallery, text_item, image_item)
+            of_images = average_precision(gallery, texts, image_item, text_item)
+            of_texts = average_precision(texts, gallery, text_item, image_item)
+            noise.add(*of_images, image_item)
+            noise.add(*of_texts, text_item)
             similarity = choose(pictures, answers_of, options)
             right = correct_answers(similarity, answer)
             correct.append(right)
             languages[language] = {
-                **_named(to_text, "i2t"),
-                **_named(to_image, "t2i"),
+                **_named(retrieval_scores(*of_images), "i2t"),
+                **_named(retrieval_scores(*of_texts), "t2i"),
                 "vqa_accuracy": float(right.float().mean()),
                 "vqa_items": len(right),
             }
             precision_here = np.full(len(present), np.nan)
-            found, first = average_precision(texts, gallery, text_item, image_item)
+            found, first = of_texts
             precision_here[present] = torch.where(first > 0, found, torch.nan).cpu().numpy()
             shown = min(_SHOWN, len(gallery))
             nearest = np.zeros((len(present), shown), np.int64)
@@ -128,6 +132,7 @@ def evaluate(
     rows = languages.values()
     summary = {
         "retrieval_map": float(np.mean([(row["map_i2t"] + row["map_t2i"]) / 2 for row in rows])),
+        "retrieval_map_noise": noise.standard_error(),
         "vqa_accuracy": float(answers.double().mean()),
         "vqa_variance": variance,
         "vqa_std": variance**0.5,

@@ -59,9 +59,12 @@ def average_precision(
     return torch.cat(precisions), torch.cat(firsts)
 
 
-def retrieval_scores(queries: Tensor, gallery: Tensor, query_item: Tensor, gallery_item: Tensor) -> RetrievalScores:
-    """Scores of one direction; arguments as for `average_precision`."""
-    precision, first = average_precision(queries, gallery, query_item, gallery_item)
+def retrieval_scores(precision: Tensor, first: Tensor) -> RetrievalScores:
+    """Scores of one direction from what `average_precision` returns.
+
+    Raises:
+        ValueError: if no query has a relevant item.
+    """
     asked = first > 0
     if not bool(asked.any()):
         raise ValueError("no query has a relevant item in the gallery")
@@ -71,3 +74,32 @@ def retrieval_scores(queries: Tensor, gallery: Tensor, query_item: Tensor, galle
         recall={k: float((first <= k).float().mean()) for k in RECALL_AT},
         mean_reciprocal_rank=float((1.0 / first).mean()),
     )
+
+
+class ItemNoise:
+    """Standard error, over items, of a mean over languages and directions of mean average precision.
+
+    The queries of one item, its pictures and its names in all languages, are alike, so that items are what is drawn.
+    This is the linearised estimate for a sum of means of clusters (Cochran 1977, section 11.8; with K/(K − 1)).
+    """
+
+    def __init__(self) -> None:
+        self._items: list[Tensor] = []
+        self._deviations: list[Tensor] = []
+
+    def add(self, precision: Tensor, first: Tensor, item: Tensor) -> None:
+        """One language and direction: as `average_precision` returns it, and which item each query shows, int [Q]."""
+        asked = first > 0
+        found = precision[asked].double()
+        self._items.append(item[asked])
+        self._deviations.append((found - found.mean()) / len(found))
+
+    def standard_error(self) -> float:
+        """0 if there is only one item."""
+        _, cluster = torch.unique(torch.cat(self._items), return_inverse=True)
+        clusters = int(cluster.max()) + 1
+        if clusters < 2:
+            return 0.0
+        sums = torch.zeros(clusters, dtype=torch.float64, device=cluster.device)
+        sums.index_add_(0, cluster, torch.cat(self._deviations) / len(self._deviations))
+        return float((sums.square().sum() * clusters / (clusters - 1)).sqrt())

@@ -8,7 +8,7 @@ import torch
 
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
-from trainables.evaluation.retrieval import retrieval_scores
+from trainables.evaluation.retrieval import average_precision, retrieval_scores
 from trainables.evaluation.vqa import choose, correct_answers
 from trainables.models.dual_encoder import DualEncoder
 
@@ -45,8 +45,8 @@ def test_each_language_is_scored_on_its_own_captions(
         texts, item = embed(teacher, tokens=captions.tokens[place][here]), torch.tensor(captions.text_item[here])
         row = evaluation.languages[language]
         for direction, scores in (
-            ("i2t", retrieval_scores(gallery, texts, image_item, item)),
-            ("t2i", retrieval_scores(texts, gallery, item, image_item)),
+            ("i2t", retrieval_scores(*average_precision(gallery, texts, image_item, item))),
+            ("t2i", retrieval_scores(*average_precision(texts, gallery, item, image_item))),
         ):
             assert row[f"map_{direction}"] == pytest.approx(scores.mean_average_precision, rel=1e-4)
             assert row[f"mrr_{direction}"] == pytest.approx(scores.mean_reciprocal_rank, rel=1e-4)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from trainables.evaluation import retrieval
-from trainables.evaluation.retrieval import average_precision, retrieval_scores
+from trainables.evaluation.retrieval import ItemNoise, average_precision, retrieval_scores
 
 # Small whole numbers: similarities are exact, and many of them tie.
 embeddings = arrays.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(2)), elements=st.integers(-2, 2))
@@ -43,9 +43,9 @@ def test_scores_are_the_oracles(search: tuple[torch.Tensor, ...]) -> None:
     asked = [(ap, rank) for ap, rank in expected if rank]
     if not asked:
         with pytest.raises(ValueError, match="no query has a relevant item"):
-            retrieval_scores(*search)
+            retrieval_scores(*average_precision(*search))
         return
-    scores = retrieval_scores(*search)
+    scores = retrieval_scores(*average_precision(*search))
     assert scores.mean_average_precision == pytest.approx(np.mean([ap for ap, _ in asked]), rel=1e-5)
     assert scores.mean_reciprocal_rank == pytest.approx(np.mean([1 / rank for _, rank in asked]), rel=1e-5)
     for k in (1, 5, 10):
@@ -65,9 +65,8 @@ def test_block_by_block_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_perfect_ranking_scores_one() -> None:
     eye = torch.eye(6)
-    scores = retrieval_scores(
-        eye, eye.repeat_interleave(3, dim=0), torch.arange(6), torch.arange(6).repeat_interleave(3)
-    )
+    search = (eye, eye.repeat_interleave(3, dim=0), torch.arange(6), torch.arange(6).repeat_interleave(3))
+    scores = retrieval_scores(*average_precision(*search))
     assert (scores.mean_average_precision, scores.mean_reciprocal_rank) == (1.0, 1.0)
     assert set(scores.recall.values()) == {1.0}
 
@@ -82,6 +81,24 @@ def test_two_positives_at_ranks_two_and_five_score_nine_twentieths() -> None:
 
 
 def test_model_that_embeds_everything_alike_ranks_the_relevant_last() -> None:
-    scores = retrieval_scores(torch.ones(4, 2), torch.ones(4, 2), torch.arange(4), torch.arange(4))
+    scores = retrieval_scores(*average_precision(torch.ones(4, 2), torch.ones(4, 2), torch.arange(4), torch.arange(4)))
     assert scores.mean_average_precision == pytest.approx(1 / 4)
     assert scores.recall == {1: 0.0, 5: 1.0, 10: 1.0}
+
+
+def test_noise_of_the_mean_is_its_spread_over_draws_of_items() -> None:
+    generator = torch.Generator().manual_seed(0)
+    items = 60
+    # Two directions, three queries an item in one of them; an item's queries have much in common.
+    common = torch.rand(items, generator=generator)
+    few = (common + 0.2 * torch.rand(items, generator=generator)) / 1.2
+    many = (common[:, None] + 0.2 * torch.rand(items, 3, generator=generator)) / 1.2
+
+    def mean(drawn: torch.Tensor) -> float:
+        return float((few[drawn].mean() + many[drawn].mean()) / 2)
+
+    noise = ItemNoise()
+    noise.add(few, torch.ones(items), torch.arange(items))
+    noise.add(many.flatten(), torch.ones(3 * items), torch.arange(items).repeat_interleave(3))
+    draws = torch.randint(items, (4000, items), generator=generator)
+    assert noise.standard_error() == pytest.approx(np.std([mean(drawn) for drawn in draws]), rel=0.05)
