@@ -18,6 +18,7 @@ from search_spaces.space import (
     SearchSpace,
     SpaceError,
     Surroundings,
+    available_spaces,
     load_space,
 )
 from study.config import StudyConfig
@@ -50,6 +51,7 @@ def checked_space(config: StudyConfig) -> SearchSpace:
         raise UserError(f"search.space: {error}") from None
     for name, entry in space.entries.items():
         _check_entry(space.source, name, entry)
+    _check_sampler(config, space)
     around = surroundings(config)
     rng = random.Random(0)
     for _ in range(_SAMPLES):  # what no single entry shows: a choice that lacks the settings that it needs
@@ -67,6 +69,22 @@ def checked_space(config: StudyConfig) -> SearchSpace:
         except ValueError as error:
             raise UserError(f"{space.source}: {error}") from None
     return space
+
+
+def _check_sampler(config: StudyConfig, space: SearchSpace) -> None:
+    """A Gaussian process models only what every trial has: of a conditional space it would see a part."""
+    conditional = _conditional(space)
+    if config.search.sampler == "gp" and conditional:
+        whole = [name for name in available_spaces() if not _conditional(load_space(name))]
+        raise UserError(
+            f"search.sampler: gp models a space as a whole, but {len(conditional)} of the {len(space.entries)} entries "
+            f"of {config.search.space} are conditional (they have a when): take search.space: {' or '.join(whole)}, or "
+            "search.sampler: tpe"
+        )
+
+
+def _conditional(space: SearchSpace) -> list[str]:
+    return [name for name, entry in space.entries.items() if entry.when]
 
 
 def _check_entry(source: str, name: str, entry: Entry) -> None:

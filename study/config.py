@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.errors import UserError
+from study.mistakes import first_mistake, read_mapping
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
 from trainables.data.emoji import LANGUAGES, Split
 from trainables.models.spec import Count, Typed
@@ -267,7 +268,7 @@ def load_config(source: str, overrides: Sequence[str] = (), name: str | None = N
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
-        raise UserError(_message(path, content, error)) from None
+        raise UserError(first_mistake(path, StudyConfig, error)) from None
 
 
 def dump_config(config: StudyConfig) -> str:
@@ -305,15 +306,7 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
                 f"no preset or file '{source}': {hint}presets are {', '.join(available_presets())}, "
                 "anything else is the path of a YAML file"
             )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a configuration is a mapping of keys to values, not {type(content).__name__}")
-    return str(path), content
+    return str(path), read_mapping(path, "a configuration")
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -333,54 +326,3 @@ def _apply(content: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: {part} is a value, not a section")
         branch = found
     branch[last] = value
-
-
-def _message(path: str, content: Mapping[str, Any], error: ValidationError) -> str:
-    """The first mistake, in one line."""
-    first = error.errors(include_url=False)[0]
-    # What pydantic adds for the key of a mapping or the branch of a union is no part of the user's key.
-    location = [str(part) for part in first["loc"] if not str(part).startswith(("[", "constrained-", "literal["))]
-    key = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], known, 1)
-        hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
-        return f"{path}: unknown key {key}: {hint}"
-    if not location:  # a check across sections names its keys itself
-        return f"{path}: {_reason(first)}"
-    value = "" if isinstance(first["input"], Mapping) else f", not {_short(first['input'])}"
-    branches = [
-        other
-        for other in error.errors(include_url=False)
-        if other["loc"][: len(location)] == first["loc"][: len(location)]
-    ]
-    reason = " or ".join(dict.fromkeys(_reason(branch) for branch in branches))
-    if first["type"] == "value_error":
-        return f"{path}: {key}: {reason}"
-    if first["type"] == "literal_error" and isinstance(first["input"], str):
-        allowed = [word.strip("'") for word in str(first["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
-        near = difflib.get_close_matches(first["input"], allowed, 1)
-        reason += f" (did you mean {near[0]}?)" if near else ""
-    return f"{path}: {key}: {reason}{value}"
-
-
-def _reason(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message.replace("Input should be", "should be").replace("String should match pattern", "should match")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _keys_at(location: Sequence[str]) -> list[str]:
-    """The keys of the section at ``location``, where sections are models."""
-    model: Any = StudyConfig
-    for part in location:
-        if get_origin(model) is dict:
-            model = get_args(model)[1]
-        else:
-            field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-            model = field.annotation if field is not None else None
-    return list(model.model_fields) if hasattr(model, "model_fields") else []

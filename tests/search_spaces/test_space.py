@@ -173,3 +173,105 @@ def test_a_space_that_does_not_exist_is_refused_with_a_suggestion() -> None:
     assert "full" in available_spaces()
     with pytest.raises(SpaceError, match=r"'ful'.*did you mean full"):
         load_space("ful")
+
+
+depths = st.tuples(st.integers(1, 5), st.integers(0, 5)).map(lambda sizes: (sizes[0], sum(sizes)))
+
+
+@given(st.sampled_from(["full", "mix"]), st.integers(0, 2**32), depths, depths, st.integers(2, 14))
+def test_the_parameters_of_a_point_are_those_that_give_it_again(
+    name: str, seed: int, image: tuple[int, int], text: tuple[int, int], languages: int
+) -> None:
+    around = Surroundings(
+        {"image": image[0], "text": text[0]}, {"image": image[1], "text": text[1]}, [f"l{n}" for n in range(languages)]
+    )
+    space, drawn = load_space(name), Answers(seed=seed)
+    recipe = space.suggest(drawn, around)
+    parameters, messages = space.parameters_of(recipe, around)
+    assert messages == []
+    assert set(parameters) == set(drawn.asked)
+    assert space.suggest(Answers(parameters, seed=seed + 1), around) == recipe
+
+
+SMALL = """
+kind: {choice: [a, b]}
+only: {choice: [x]}
+rate: {float: [0.1, 1.0], log: true, when: {kind: [a]}}
+part.size: {int: [2, 8]}
+map: {layers: image}
+logits: {languages: [-1, 1], groups: 2}
+"""
+FITS = {"kind": "a", "only": "x", "rate": 0.5, "part": {"size": 4}, "map": [2, 4], "logits": {"en": 0.5, "ja": -0.5}}
+FITTED = {
+    "kind": "a", "only": "x", "rate": 0.5, "part.size": 4, "map.0": 1, "map.1": 2, "logits.0": 0.5, "logits.1": -0.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "instead", "messages"),
+    [
+        ({}, {}, []),
+        ({"rate": 1}, {"rate": 1.0}, []),
+        ({"rate": 2}, {"rate": 1.0}, ["rate 2 is above this space's 1: 1 is tried"]),
+        ({"rate": 0.05}, {"rate": 0.1}, ["rate 0.05 is below this space's 0.1: 0.1 is tried"]),
+        ({"part": {"size": 9}}, {"part.size": 8}, ["part.size 9 is above this space's 8: 8 is tried"]),
+        ({"part": {"size": 2.6}}, {"part.size": 3}, ["part.size 2.6 is no whole number: 3 is tried"]),
+        ({"part": {"size": "big"}}, {"part.size": None}, ["part.size big is no number: it is left to the sampler"]),
+        (
+            {"kind": "c"},
+            {"kind": None, "rate": None},
+            ["kind c is not in this space: one of a, b is left to the sampler, with what depends on it"],
+        ),
+        ({"kind": "b"}, {"kind": "b", "rate": None}, ["rate 0.5 is not searched where kind is b"]),
+        ({"only": "y"}, {}, ["only y is not in this space: x is tried"]),
+        (
+            {"map": [1, 2, 3]},
+            {"map.0": None, "map.1": None},
+            ["map [1, 2, 3] is no map of 2 student layers into 4 teacher layers: it is left to the sampler"],
+        ),
+        (
+            {"map": [2, 5]},
+            {"map.0": None, "map.1": None},
+            ["map [2, 5] is no map of 2 student layers into 4 teacher layers: it is left to the sampler"],
+        ),
+        (
+            {"logits": {"en": 0.5, "es": 0.25, "xx": 3.0}},
+            {"logits.0": 0.375, "logits.1": None},
+            [
+                "logits: xx is no language of this study: its logit is passed over",
+                "logits of en, es [0.5, 0.25] has one value in this space: their mean, 0.375, stands for them",
+                "logits lacks ja: their logit is left to the sampler",
+            ],
+        ),
+        (
+            {"logits": {"en": 2.0, "ja": -0.5}},
+            {"logits.0": 1.0},
+            [
+                "logits of en 2 is above this space's 1: 1 is tried",
+                "logits lacks es: that of en stands for them",
+            ],
+        ),
+        ({"other": 1}, {}, ["other 1 is not searched in this space"]),
+        ({"usual": 1}, {}, []),
+        ({"usual": 2}, {}, ["usual 2 is not searched in this space: it stays 1"]),
+        (
+            {"part": {"size": 4, "colour": "red"}},
+            {},
+            ["part.colour red is not searched in this space: it stays blue"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_a_space_is_said_and_the_nearest_is_taken(
+    tmp_path: Path, change: dict[str, Any], instead: dict[str, Any], messages: list[str]
+) -> None:
+    space = load_space(str(write_space(tmp_path, SMALL)))
+    languages = ("en", "es", "ja") if "es" in str(messages) or "es" in str(change) else ("en", "ja")
+    around = Surroundings({"image": 2}, {"image": 4}, languages)
+    found, said = space.parameters_of(FITS | change, around, {"usual": 1, "part": {"colour": "blue"}})
+    assert said == messages
+    assert found == {name: value for name, value in (FITTED | instead).items() if value is not None}
+
+
+def test_what_a_recipe_does_not_name_is_left_to_the_sampler_without_a_word(tmp_path: Path) -> None:
+    space = load_space(str(write_space(tmp_path, SMALL)))
+    assert space.parameters_of({"kind": "a"}, AROUND) == ({"kind": "a"}, [])

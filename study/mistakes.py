@@ -1,0 +1,81 @@
+"""YAML files that a user writes, and their first mistake in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from study.errors import UserError
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """The mapping in a YAML file, empty if the file is; ``what`` says what it is to be, as in 'a configuration'.
+
+    Raises:
+        UserError: if the file cannot be read, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {what} is a mapping of keys to values, not {type(content).__name__}")
+    return content
+
+
+def first_mistake(where: str, model: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with the content of ``where`` as a ``model``: the key, its value, and what would be right."""
+    first = error.errors(include_url=False)[0]
+    # What pydantic adds for the key of a mapping or the branch of a union is no part of the user's key.
+    location = [str(part) for part in first["loc"] if not str(part).startswith(("[", "constrained-", "literal["))]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, 1)
+        hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
+        return f"{where}: unknown key {key}: {hint}"
+    if not location:  # a check across sections names its keys itself
+        return f"{where}: {_reason(first)}"
+    value = "" if isinstance(first["input"], Mapping) else f", not {_short(first['input'])}"
+    branches = [
+        other
+        for other in error.errors(include_url=False)
+        if other["loc"][: len(location)] == first["loc"][: len(location)]
+    ]
+    reason = " or ".join(dict.fromkeys(_reason(branch) for branch in branches))
+    if first["type"] == "value_error":
+        return f"{where}: {key}: {reason}"
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        allowed = [word.strip("'") for word in str(first["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
+        near = difflib.get_close_matches(first["input"], allowed, 1)
+        reason += f" (did you mean {near[0]}?)" if near else ""
+    return f"{where}: {key}: {reason}{value}"
+
+
+def _reason(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message.replace("Input should be", "should be").replace("String should match pattern", "should match")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _keys_at(root: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """The keys of the section at ``location``, where sections are models."""
+    model: Any = root
+    for part in location:
+        if get_origin(model) is dict:
+            model = get_args(model)[1]
+        else:
+            field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+            model = field.annotation if field is not None else None
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
