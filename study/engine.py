@@ -53,9 +53,11 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
     study = open_storage(config, plan.storage_url, ledger.study_name)
     trials = Trials(study, ledger, config.search, config.seed, plan.space, surroundings(config))
     trials.reconcile()
-    trials.start_from(plan.starting_points)
     progress = Progress(terminal)
     progress.note(f"Study {config.name} in {ledger.folder}")
+    for point in trials.start_from(plan.starting_points):
+        for message in point.messages:
+            progress.note(message)
     write_json(ledger.folder / "environment.json", describe_environment())
     with progress.shown():
         with ExitStack() as stack:

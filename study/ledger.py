@@ -104,6 +104,7 @@ class Ledger:
         while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
             number += 1
         self.folder.rename(aside)
+        (aside / _LOCK).unlink()
         self.open()
         return aside
 

@@ -80,15 +80,16 @@ class Trials:
             if not known[record.number].state.is_finished():
                 self._tell(record, result)
 
-    def start_from(self, points: Sequence[StartingPoint]) -> None:
+    def start_from(self, points: Sequence[StartingPoint]) -> list[StartingPoint]:
         """Make these the first trials of a new study; the sampler chooses what a point leaves open.
 
-        A study that ended while they were put down goes on where it was.
+        A study that ended while they were put down goes on where it was. Returns those that were put down now.
         """
         known = patiently(lambda: self.study.get_trials(deepcopy=False))
-        if all("source" in frozen.user_attrs for frozen in known):
-            for point in points[len(known) :]:
-                patiently(lambda p=point: self.study.enqueue_trial(p.params, user_attrs={"source": p.source}))  # type: ignore[misc]
+        missing = list(points[len(known) :]) if all("source" in frozen.user_attrs for frozen in known) else []
+        for point in missing:
+            patiently(lambda p=point: self.study.enqueue_trial(p.params, user_attrs={"source": p.source}))  # type: ignore[misc]
+        return missing
 
     def ask(self) -> TrialRecord:
         """A new trial, proposed by the sampler and written down before anything runs."""

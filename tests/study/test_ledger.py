@@ -62,6 +62,9 @@ def test_records_and_reports_read_back_as_they_were_written(ledger: Ledger) -> N
         "seconds": 1.5,
         "parameters": 7,
         "timing": {"train": 1.0},
+        "memory_gb": None,
+        "trained_parameters": None,
+        "cause": None,
         "metrics": REPORT["metrics"],
         "scores": {"validation": {"languages": {}}},
     }

@@ -16,7 +16,7 @@ def test_without_a_terminal_progress_is_a_plain_line_a_stage_and_a_finished_tria
             advance(1, 2)
         with progress.stage("search"):
             progress.search(SearchState(total=9, running=2))
-            ended = SearchState(total=9, running=1, complete=3, stopped=2, failed=1, front=2)
+            ended = SearchState(9, 1, {"complete": 3, "stopped": 2, "failed": 1}, front=2)
             ended.best.update(map=0.12345, std=4.0)
             progress.search(ended)
             progress.search(replace(ended, running=2))
