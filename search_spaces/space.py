@@ -254,11 +254,10 @@ def _unsearched(
         name, usual = f"{prefix}{key}", assumed.get(key, _ABSENT)
         if name in entries:
             continue
-        has_parts = (
-            bool(usual) if isinstance(usual, Mapping) else any(other.startswith(f"{name}.") for other in entries)
-        )
+        parts = usual if isinstance(usual, Mapping) else {}
+        has_parts = bool(parts) or any(other.startswith(f"{name}.") for other in entries)
         if isinstance(value, Mapping) and has_parts:
-            yield from _unsearched(value, usual if isinstance(usual, Mapping) else {}, entries, f"{name}.")
+            yield from _unsearched(value, parts, entries, f"{name}.")
         elif value != usual:
             instead = f": it stays {_shown(usual)}" if usual is not _ABSENT and usual not in ([], {}) else ""
             yield f"{name} {_shown(value)} is not searched in this space{instead}"

@@ -254,6 +254,7 @@ FITTED = {
         ({"other": 1}, {}, ["other 1 is not searched in this space"]),
         ({"usual": 1}, {}, []),
         ({"usual": 2}, {}, ["usual 2 is not searched in this space: it stays 1"]),
+        ({"part": {"size": 9, "shape": "o"}}, {"part.size": 8}, ["part.shape o is not searched in this space", "part.size 9 is above this space's 8: 8 is tried"]),
         (
             {"part": {"size": 4, "colour": "red"}},
             {},

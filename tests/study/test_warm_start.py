@@ -1,5 +1,3 @@
-"""Tests use real study folders and files; what a study makes of its starting points is tested where trials are."""
-
 from __future__ import annotations
 
 import json
@@ -22,9 +20,9 @@ from trainables.recipe import STRATEGY_NAMES, Recipe
 SCORES = {"vqa_std": 3.0, "vqa_variance_noise": 1.0, "vqa_accuracy": 0.4, "vqa_lift_kept": 0.9}
 
 
-def recipe_of(point: StartingPoint, *settings: str) -> Recipe:
+def recipe_of(point: StartingPoint) -> Recipe:
     """What Optuna makes of a point that leaves nothing to the sampler; a value outside its range is an error."""
-    config = load_config("emoji_clip", settings)
+    config = load_config("emoji_clip")
     with warnings.catch_warnings(action="error"):
         chosen = checked_space(config).suggest(optuna.trial.FixedTrial(point.params), surroundings(config))
     return Recipe.model_validate(chosen)
