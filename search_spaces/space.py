@@ -112,12 +112,14 @@ class SearchSpace:
         chosen: dict[str, Any] = {}
         for name, entry in self.entries.items():
             value = _at(recipe, name)
-            shut = [other for other, values in entry.when.items() if chosen.get(other) not in [*values, _OPEN]]
+            shut = [other for other, values in entry.when.items() if chosen.get(other) not in [*values, _ABSENT, _OPEN]]
             if shut:
                 if value is not _ABSENT and value != _at(assumed, name):
                     state = f"{shut[0]} is {_shown(chosen[shut[0]])}" if shut[0] in chosen else f"{shut[0]} is not"
                     messages.append(f"{name} {_shown(value)} is not searched where {state}")
-            elif value is _ABSENT or any(chosen[other] is _OPEN for other in entry.when):
+            elif value is _ABSENT:  # what depends on it keeps its values: they count if the sampler's choice opens it
+                chosen[name] = _ABSENT
+            elif any(chosen[other] is _OPEN for other in entry.when):
                 chosen[name] = _OPEN
             else:
                 fitted, misfits = _fit(name, entry, value, around)
@@ -232,7 +234,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 # What a look-up may find beside a value.
 _ABSENT = object()  # a recipe does not name it
-_OPEN = object()  # the sampler chooses it
+_OPEN = object()  # it does not fit, so the sampler chooses it
 _Fit = tuple[dict[str, Any], list[str]]  # parameters and messages, as `parameters_of` returns them
 
 

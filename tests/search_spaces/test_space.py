@@ -276,3 +276,4 @@ def test_what_does_not_fit_a_space_is_said_and_the_nearest_is_taken(
 def test_what_a_recipe_does_not_name_is_left_to_the_sampler_without_a_word(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, SMALL)))
     assert space.parameters_of({"kind": "a"}, AROUND) == ({"kind": "a"}, [])
+    assert space.parameters_of({"rate": 0.5}, AROUND) == ({"rate": 0.5}, [])  # for the case that kind becomes a
