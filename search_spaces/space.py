@@ -112,12 +112,14 @@ class SearchSpace:
         chosen: dict[str, Any] = {}
         for name, entry in self.entries.items():
             value = _at(recipe, name)
-            shut = [other for other, values in entry.when.items() if chosen.get(other) not in [*values, _OPEN]]
+            shut = [other for other, values in entry.when.items() if chosen.get(other) not in [*values, _ABSENT, _OPEN]]
             if shut:
                 if value is not _ABSENT and value != _at(assumed, name):
                     state = f"{shut[0]} is {_shown(chosen[shut[0]])}" if shut[0] in chosen else f"{shut[0]} is not"
                     messages.append(f"{name} {_shown(value)} is not searched where {state}")
-            elif value is _ABSENT or any(chosen[other] is _OPEN for other in entry.when):
+            elif value is _ABSENT:  # what depends on it keeps its values: they count if the sampler's choice opens it
+                chosen[name] = _ABSENT
+            elif any(chosen[other] is _OPEN for other in entry.when):
                 chosen[name] = _OPEN
             else:
                 fitted, misfits = _fit(name, entry, value, around)
@@ -232,7 +234,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 # What a look-up may find beside a value.
 _ABSENT = object()  # a recipe does not name it
-_OPEN = object()  # the sampler chooses it
+_OPEN = object()  # it does not fit, so the sampler chooses it
 _Fit = tuple[dict[str, Any], list[str]]  # parameters and messages, as `parameters_of` returns them
 
 
@@ -254,11 +256,10 @@ def _unsearched(
         name, usual = f"{prefix}{key}", assumed.get(key, _ABSENT)
         if name in entries:
             continue
-        has_parts = (
-            bool(usual) if isinstance(usual, Mapping) else any(other.startswith(f"{name}.") for other in entries)
-        )
+        parts = usual if isinstance(usual, Mapping) else {}
+        has_parts = bool(parts) or any(other.startswith(f"{name}.") for other in entries)
         if isinstance(value, Mapping) and has_parts:
-            yield from _unsearched(value, usual if isinstance(usual, Mapping) else {}, entries, f"{name}.")
+            yield from _unsearched(value, parts, entries, f"{name}.")
         elif value != usual:
             instead = f": it stays {_shown(usual)}" if usual is not _ABSENT and usual not in ([], {}) else ""
             yield f"{name} {_shown(value)} is not searched in this space{instead}"

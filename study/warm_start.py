@@ -18,9 +18,7 @@ from trainables.recipe import STRATEGY_NAMES, Recipe
 _KNOWN = "known"
 _SOURCES = f"`{_KNOWN}`, the folder of another study, or a YAML file of recipes"
 # What a recipe has where a space does not search it.
-_ASSUMED = Recipe(strategy="fd").model_dump(mode="json") | {
-    "strategy_weights": dict.fromkeys(STRATEGY_NAMES, 0.0)
-}
+_ASSUMED = Recipe(strategy="fd").model_dump(mode="json") | {"strategy_weights": dict.fromkeys(STRATEGY_NAMES, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,10 @@ def _recipes(source: str, config: StudyConfig) -> dict[str, Recipe]:
 
 
 def _recipes_in(path: Path) -> dict[str, Recipe]:
-    content = read_mapping(path, "a file of recipes")
+    try:
+        content = read_mapping(path, "a file of recipes")
+    except UserError as error:
+        raise UserError(f"search.start_from: {error}") from None
     if not content:
         raise UserError(f"search.start_from: {path} has no recipes: it maps names to recipes")
     return {str(name): _checked(f"search.start_from: {path}: {name}", fields) for name, fields in content.items()}

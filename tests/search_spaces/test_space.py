@@ -254,6 +254,7 @@ FITTED = {
         ({"other": 1}, {}, ["other 1 is not searched in this space"]),
         ({"usual": 1}, {}, []),
         ({"usual": 2}, {}, ["usual 2 is not searched in this space: it stays 1"]),
+        ({"part": {"size": 9, "shape": "o"}}, {"part.size": 8}, ["part.shape o is not searched in this space", "part.size 9 is above this space's 8: 8 is tried"]),
         (
             {"part": {"size": 4, "colour": "red"}},
             {},
@@ -275,3 +276,4 @@ def test_what_does_not_fit_a_space_is_said_and_the_nearest_is_taken(
 def test_what_a_recipe_does_not_name_is_left_to_the_sampler_without_a_word(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, SMALL)))
     assert space.parameters_of({"kind": "a"}, AROUND) == ({"kind": "a"}, [])
+    assert space.parameters_of({"rate": 0.5}, AROUND) == ({"rate": 0.5}, [])  # for the case that kind becomes a

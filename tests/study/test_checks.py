@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 from study.checks import checked_space, surroundings
 from study.config import load_config
 from study.errors import UserError
+from study.samplers import make_sampler
 
 STRATEGY = "strategy: {choice: [fd]}\n"
 
@@ -85,6 +87,33 @@ def test_a_choice_that_lacks_its_settings_is_found_before_anything_runs(
 ) -> None:
     message = check(tmp_path, text)
     assert all(hint in message for hint in hints), message
+
+
+def test_gp_takes_a_space_without_conditions_alone() -> None:
+    with pytest.raises(UserError) as raised:
+        checked_space(load_config("emoji_clip", ["search.sampler=gp"]))
+    assert str(raised.value) == (
+        "search.sampler: gp models a space as a whole, but 11 of the 20 entries of full are conditional (they have a "
+        "when): take search.space: mix, or search.sampler: tpe"
+    )
+    assert "strategy" in checked_space(load_config("emoji_clip", ["search.sampler=gp", "search.space=mix"])).entries
+
+
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_a_sampler_models_the_space_of_mixes_as_a_whole(sampler: str) -> None:
+    """Every parameter that has a choice is proposed jointly with the others, none on its own."""
+    config = load_config("emoji_clip", [f"search.sampler={sampler}", "search.space=mix"])
+    space, around = checked_space(config), surroundings(config)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(config.search, 0, 0))
+    for number in range(11):  # past what the samplers draw at random before they model anything
+        trial = study.ask()
+        space.suggest(trial, around)
+        study.tell(trial, [number % 3, number % 5])
+    trial = study.ask()
+    space.suggest(trial, around)
+    modelled = set(trial.relative_params)
+    assert set(trial.params) - modelled <= {name for name in trial.params if len(space.values(name)) == 1}
+    assert len(modelled) >= 12
 
 
 def test_a_mistake_in_the_file_itself_names_the_key_that_led_to_it(tmp_path: Path) -> None:

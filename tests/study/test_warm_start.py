@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from study.checks import checked_space, surroundings
+from study.config import dump_config, load_config
+from study.errors import UserError
+from study.ledger import Ledger
+from study.warm_start import StartingPoint, starting_points
+from trainables.recipe import STRATEGY_NAMES, Recipe
+
+SCORES = {"vqa_std": 3.0, "vqa_variance_noise": 1.0, "vqa_accuracy": 0.4, "vqa_lift_kept": 0.9}
+
+
+def recipe_of(point: StartingPoint) -> Recipe:
+    """What Optuna makes of a point that leaves nothing to the sampler; a value outside its range is an error."""
+    config = load_config("emoji_clip")
+    with warnings.catch_warnings(action="error"):
+        chosen = checked_space(config).suggest(optuna.trial.FixedTrial(point.params), surroundings(config))
+    return Recipe.model_validate(chosen)
+
+
+def points(*settings: str) -> list[StartingPoint]:
+    config = load_config("emoji_clip", settings)
+    return starting_points(config, checked_space(config))
+
+
+def refusal(*settings: str) -> str:
+    with pytest.raises(UserError) as raised:
+        points(*settings)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def other_study(folder: Path, *recipes: dict[str, Any], lift: float = 0.9) -> Path:
+    """A study as its ledger leaves it, with a complete trial for each recipe; all are on its front if lift suffices."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(dump_config(load_config("emoji_clip")), encoding="utf-8")
+    summary = SCORES | {"retrieval_map": 0.5, "vqa_variance": 9.0}
+    teacher = {"family": "clip", "parameters": 9, "scores": {"validation": {"languages": {}, "summary": summary}}}
+    (folder / "teacher.json").write_text(json.dumps(teacher), encoding="utf-8")
+    ledger = Ledger(folder)
+    ledger.open()
+    for number, fields in enumerate(recipes):
+        record = ledger.begin(number, Recipe.model_validate(fields), seed=number)
+        metrics = SCORES | {"retrieval_map": 0.3 - number / 100, "vqa_variance": 9.0 - number, "vqa_lift_kept": lift}
+        report = {"step": 80, "seconds": 1.0, "final": True, "metrics": metrics}
+        ledger.report(record, report)
+        ledger.finish(record, "complete", None, report)
+    return folder
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_study_begins_with_each_strategy_as_it_is_known_and_a_mix_of_all() -> None:
+    found = points()
+    assert [point.source for point in found] == [f"known, {name}" for name in ("FD", "ED", "SD", "MCL", "DR", "mix")]
+    assert all(point.messages == () for point in found)
+    recipes = [recipe_of(point) for point in found]
+    assert [recipe.strategy for recipe in recipes] == [*STRATEGY_NAMES, "mix"]
+    assert recipes[4].replication.teacher_temperature == recipes[4].replication.student_temperature == 0.05
+    assert set(recipes[5].weights) == set(STRATEGY_NAMES)
+
+
+def test_no_more_points_than_trials_each_once_in_the_order_of_their_sources(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.yaml", "a: {strategy: dr}\nb: {strategy: dr}\nc: {strategy: sd}\n")
+    found = points(f"search.start_from=[{path}, known]", "search.trials=4")
+    assert [point.source for point in found] == [f"{path}, a", f"{path}, c", "known, FD", "known, ED"]
+    assert found[0].params == {"strategy": "dr"}  # the rest is left to the sampler
+    assert points("search.start_from=[]") == []
+
+
+def test_the_front_of_another_study_is_mapped_into_this_space(tmp_path: Path) -> None:
+    fits = {
+        "strategy": "mix",
+        "strategy_weights": {"fd": 1.5, "ed": 0.1, "sd": 0.2, "mcl": 0.3, "dr": 0.4},
+        "task_weight": 0.1,
+        "layer_weight": 0.2,
+        "image_mapping": {"kind": "monotone", "layers": [2, 5]},
+        "language_weighting": {"kind": "difficulty", "gamma": 1.0},
+    }
+    misfits = {
+        "strategy": "mix",
+        "strategy_weights": {"fd": 0.5, "ed": 0.1, "sd": 0.2, "mcl": 0.3},
+        "task_weight": 0.1,
+        "layer_weight": 0.2,
+        "image_mapping": {"kind": "monotone", "layers": [1, 2, 3]},
+        "replication": {"queue_size": 512},
+        "learning_rate": 0.02,
+    }
+    folder = other_study(tmp_path / "other", fits, misfits)
+    first, second = points(f"search.start_from=[{folder}]")
+    assert first.messages == ()
+    assert recipe_of(first) == Recipe.model_validate(fits)
+    said = f"start_from {folder}, trial 00001: "
+    assert second.messages == (
+        f"{said}replication.queue_size 512 is not searched in this space: it stays 2048",
+        f"{said}strategy_weights.dr 0 is below this space's 0.05: 0.05 is tried",
+        f"{said}image_mapping.layers [1, 2, 3] is no map of 2 student layers into 6 teacher layers: "
+        "it is left to the sampler",
+        f"{said}learning_rate 0.02 is above this space's 0.01: 0.01 is tried",
+    )
+    assert second.params["learning_rate"] == 0.01
+    assert not any(name.startswith("image_mapping.layers") for name in second.params)
+
+
+def test_a_space_of_mixes_takes_a_strategy_on_its_own_as_the_mix_that_is_nearest_to_it() -> None:
+    found = points("search.space=mix")
+    assert len(found) == 6
+    for name, point in zip(STRATEGY_NAMES, found, strict=False):
+        weights = {other: point.params[f"strategy_weights.{other}"] for other in STRATEGY_NAMES}
+        assert weights == dict.fromkeys(STRATEGY_NAMES, 0.01) | {name: 1.0}
+        assert point.params["language_weighting.gamma"] == 0.0  # all languages alike
+        assert point.messages == (
+            f"start_from known, {name.upper()}: strategy {name} is not in this space: a mix is tried that has the "
+            "least of the others",
+        )
+    assert found[5].messages == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "hints"),
+    [
+        ("a: {strategy: dr, learning_rat: 0.1}", ": a: ", ["unknown key learning_rat", "did you mean learning_rate?"]),
+        ("a: {strategy: dr, learning_rate: fast}", ": a: ", ["learning_rate", "number", "'fast'"]),
+        ("a: {strategy: drr}", ": a: ", ["strategy", "did you mean dr?", "'drr'"]),
+        ("a: {learning_rate: 0.1}", ": a: ", ["strategy", "required"]),
+        ("a: {strategy: dr}\nb: {strategy: mix}", ": b: ", ["mix needs a positive weight"]),
+        ("a: {strategy: dr, replication: {queue: 9}}", ": a: ", ["did you mean replication.queue_size?"]),
+        ("strategy: dr\n", ": strategy: ", ["mapping of fields", "NAME: {strategy: dr", "'dr'"]),
+        ("", " ", ["has no recipes"]),
+        ("[a, b]", ": ", ["mapping", "list"]),
+        ("a: [", ": ", ["cannot be read as YAML"]),
+    ],
+)
+def test_a_mistake_in_a_file_of_recipes_names_file_recipe_key_and_value(
+    tmp_path: Path, text: str, place: str, hints: list[str]
+) -> None:
+    path = write(tmp_path / "mine.yaml", text)
+    message = refusal(f"search.start_from=[known, {path}]")
+    assert message.startswith(f"search.start_from: {path}{place}")
+    assert all(hint.lower() in message.lower() for hint in hints), message
+
+
+def test_a_source_that_is_no_start_is_refused_by_its_name(tmp_path: Path) -> None:
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    empty.mkdir()
+    assert f"there is no '{missing}': name `known`" in refusal(f"search.start_from=[{missing}]")
+    assert f"{empty} is no study" in refusal(f"search.start_from=[{empty}]")
+    frontless = other_study(tmp_path / "frontless", {"strategy": "dr"}, lift=0.1)
+    assert "has no front: none of its 1 trials is complete and feasible" in refusal(f"search.start_from=[{frontless}]")
+    itself = [f"search.start_from=[{frontless}]", f"storage.path={tmp_path}", "name=frontless"]
+    assert f"{frontless} is this study itself" in refusal(*itself)
+    (frontless / "trials" / "00000" / "recipe.json").write_text("{", encoding="utf-8")
+    assert f"{frontless} cannot be read: {frontless / 'trials' / '00000' / 'recipe.json'}" in refusal(*itself[:1])
+
+
+def test_starting_points_come_before_anything_slow_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from study.config import load_config\n"
+        "from study.checks import checked_space\n"
+        "from study.warm_start import starting_points\n"
+        "config = load_config('emoji_clip')\n"
+        "assert starting_points(config, checked_space(config))\n"
+        "print(*{'ray', 'torch', 'optuna', 'pandas', 'transformers'} & set(sys.modules))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, ""), ran.stdout + ran.stderr
