@@ -41,6 +41,7 @@ TINY: dict[str, Any] = {
         "scheduler": {"rungs": [6], "reduction": 2.0, "evaluation_share": 0.25},
     },
     "resources": {"concurrent_trials": 2},
+    "tracking": {"tensorboard": True},
 }
 
 

@@ -94,7 +94,7 @@ def test_it_shows_what_the_study_has_told_optuna_and_what_it_tells_meanwhile(sho
     assert detail["objective_names"] == ["retrieval_map", "vqa_variance"]
     [trial] = detail["trials"]
     assert (trial["state"], trial["values"]) == ("Complete", [0.25, 8.0])
-    assert {"key": "strategy", "value": '"dr"'} in trial["user_attrs"]
+    assert {"key": "strategy", "value": "dr"} in trial["user_attrs"]
     assert [best["number"] for best in detail["best_trials"]] == [0]
     assert "<html" in get(f"{address}/dashboard/studies/{summary['study_id']}")
     shown.finish("ed")
@@ -102,7 +102,7 @@ def test_it_shows_what_the_study_has_told_optuna_and_what_it_tells_meanwhile(sho
     while len(found := get(f"{address}/api/studies/{summary['study_id']}")["trials"]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert {"key": "strategy", "value": '"ed"'} in found[1]["user_attrs"]
+    assert {"key": "strategy", "value": "ed"} in found[1]["user_attrs"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from study.config import load_config
 
@@ -86,6 +87,9 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
                 parameters = sum(weights.get_tensor(name).size for name in weights.keys())  # noqa: SIM118
             assert parameters >= result["parameters"] > 0
             assert not (folder / "checkpoint" / "state.pt").exists()
+        tracked = EventAccumulator(str(study.folder / "tensorboard" / f"{number:05d}")).Reload()
+        assert [scalar.step for scalar in tracked.Scalars("metrics/retrieval_map")] == steps
+        assert ("map_i2t/tr" in tracked.Tags()["scalars"]) == (result["state"] == "complete")
 
     trials = pd.read_parquet(study.folder / "results" / "trials.parquet").set_index("number")
     assert trials["state"].to_dict() == {number: result["state"] for number, result in study.results().items()}

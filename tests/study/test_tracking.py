@@ -105,8 +105,8 @@ def test_tensorboard_reads_each_trial_as_a_run(tmp_path: Path) -> None:
     assert text(complete, "state") == "complete"
     assert text(runs["00001"], "state") == "stopped: behind others at step 6"
     assert text(runs["00002"], "state") == "failed: MemoryError: too much"
-    assert "recipe/text_summary" in runs["00003"].Tags()["tensors"]
-    assert "state/text_summary" not in runs["00003"].Tags()["tensors"]
+    assert "recipe" in runs["00003"].Tags()["tensors"]
+    assert "state" not in runs["00003"].Tags()["tensors"]
     started, ended = (
         complete.summary_metadata[tag].plugin_data.content
         for tag in (metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG)
@@ -122,7 +122,7 @@ def points(run: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 
 def text(run: EventAccumulator, tag: str) -> str:
-    [found] = tensor_util.make_ndarray(run.Tensors(f"{tag}/text_summary")[0].tensor_proto).flatten()
+    [found] = tensor_util.make_ndarray(run.Tensors(tag)[0].tensor_proto).flatten()
     return str(found.decode())
 
 
@@ -195,7 +195,7 @@ def test_mlflow_has_a_run_for_each_trial(mlflow_folder: Path, tmp_path: Path) ->
         assert run.data.params["strategy_weights.ed"] == "1.0"
     assert runs["00001 mix"].data.tags["reason"] == "behind others at step 6"
     assert (complete.data.tags["polydistill.trial"], complete.data.tags["state"]) == ("0", "complete")
-    assert 0 <= complete.info.end_time - complete.info.start_time - 6000 < 2000
+    assert abs(complete.info.end_time - complete.info.start_time - 3000) < 2000  # it began 3 s before its first report
 
 
 def test_a_resumed_study_finds_its_mlflow_runs_again_and_a_new_one_of_its_name_gets_its_own(
@@ -317,7 +317,7 @@ folder, store = Path(sys.argv[1]), sys.argv[2]
 trackers = Trackers.open(load_config("emoji_clip", ["tracking.tensorboard=true", f"tracking.mlflow={store}"]), folder)
 trackers.report(Ledger(folder).begin(0, Recipe(strategy="fd"), 0), {"step": 1, "metrics": {}})
 trackers.close()
-print("imported:", *sorted({"mlflow", "tensorboard", "torch", "ray", "transformers", "pandas"} & set(sys.modules)))
+print("imported:", *sorted({"mlflow", "tensorboard", "torch", "ray", "transformers"} & set(sys.modules)))
 """
     ran = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "study"), str(mlflow_folder)],
