@@ -113,7 +113,7 @@ def _find(source: str, overrides: Sequence[str], name: str | None) -> tuple[Stud
     Raises:
         UserError: if there is no such study.
     """
-    if (given := Path(source)).is_dir():
+    if source not in available_presets() and (given := Path(source)).is_dir():
         if not (given / "config.yaml").is_file():
             raise UserError(f"no study in {given}: a study's folder holds config.yaml")
         return load_config(str(given / "config.yaml"), overrides, name), given.absolute()

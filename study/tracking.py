@@ -96,10 +96,10 @@ def mlflow_store(setting: str) -> MlflowStore:
             raise UserError(
                 f"tracking.mlflow: the environment variable {variable} is not set; it must hold a tracking URI"
             )
-    scheme, separator, _ = value.partition("://")
-    if separator and scheme != "file":
+    # To MLflow `databricks` alone is an address, of a service that this has not been tried with; it is no folder either.
+    if ("://" in value or value == "databricks") and not value.startswith("file:"):
         return MlflowStore(_checked_uri(value, shown, is_secret), None, is_secret)
-    folder = Path(value.removeprefix("file://")).expanduser().absolute()
+    folder = Path(re.sub("^file:(//)?", "", value)).expanduser().absolute()
     if not value or (folder.exists() and not folder.is_dir()):
         raise UserError(f"tracking.mlflow: {shown} is no tracking URI and no folder")
     # MLflow keeps runs in a database also on the local disk: its older store of plain files is closed to new studies.
@@ -112,6 +112,8 @@ def _checked_uri(value: str, shown: str, is_secret: bool) -> str:
         has_place = parts.port != 0 and bool(parts.hostname if parts.scheme in ("http", "https") else parts.path)
     except ValueError:  # a port that is no number, or half an IPv6 address
         raise UserError(f"tracking.mlflow: {shown} is not a URI") from None
+    if parts.password and not is_secret:
+        raise UserError("tracking.mlflow: a URI with a password would be written down: set it as env:NAME")
     if parts.scheme not in ("http", "https") and parts.scheme.partition("+")[0] not in _DATABASES:
         raise UserError(
             f"tracking.mlflow: {shown} is neither of a tracking server (http, https) nor of a database "
@@ -119,8 +121,6 @@ def _checked_uri(value: str, shown: str, is_secret: bool) -> str:
         )
     if not has_place:
         raise UserError(f"tracking.mlflow: {shown} does not say where the server or the database is")
-    if parts.password and not is_secret:
-        raise UserError("tracking.mlflow: a URI with a password would be written down: set it as env:NAME")
     return value
 
 

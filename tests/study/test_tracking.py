@@ -341,6 +341,7 @@ print("imported:", *sorted({"mlflow", "tensorboard", "torch", "ray", "transforme
         ("env:SERVER", "http:///hush", ["what SERVER holds", "where the server"]),
         ("", None, ["''", "no folder"]),
         ("htp://host", None, ["'htp://host'", "http, https"]),
+        ("databricks", None, ["'databricks'", "http, https"]),
         ("http://", None, ["'http://'", "where the server"]),
         ("sqlite://", None, ["'sqlite://'", "where"]),
         ("http://me:hush@host", None, ["password", "env:NAME"]),
@@ -369,6 +370,14 @@ def test_a_uri_is_taken_as_it_is(uri: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert mlflow_store(uri).uri == uri
     monkeypatch.setenv("SERVER", uri)
     assert (mlflow_store("env:SERVER").uri, mlflow_store("env:SERVER").is_secret) == (uri, True)
+
+
+@pytest.mark.parametrize("setting", ["runs/ml", "FOLDER", "file:FOLDER", "file://FOLDER"])
+def test_a_folder_holds_a_database_and_artifacts(setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "ml"
+    store = mlflow_store(setting.replace("FOLDER", str(folder)))
+    assert (store.uri, store.artifacts) == (f"sqlite:///{folder}/mlflow.db", f"file://{folder}/artifacts")
 
 
 @pytest.mark.parametrize(
