@@ -90,8 +90,10 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides, options.name)
     space = checked_space(config)
     check_tracking(config.tracking)
-    points = starting_points(config, space)
     folder = study_folder(config)
+    # Where the first trials come from matters, and need be there, only until there are trials.
+    has_begun = not options.fresh and any(folder.glob("trials/*/recipe.json"))
+    points = [] if has_begun else starting_points(config, space)
     url = storage_url(config.storage, folder)
     ledger = Ledger(folder)
     ledger.open()

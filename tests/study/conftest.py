@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
         "trials": 5,
         "constraints": {"vqa_lift_kept": {"min": -10.0}},  # what a few steps teach does not matter here
         "scheduler": {"rungs": [6], "reduction": 2.0, "evaluation_share": 0.25},
+        "confirm": {"seeds": 1, "most": 2},
     },
     "resources": {"concurrent_trials": 2},
     "tracking": {"tensorboard": True},
