@@ -22,7 +22,7 @@ from trainables.teacher_cache import TeacherCache
 from trainables.worker import train
 
 METRICS = {"retrieval_map", "vqa_accuracy", "vqa_variance", "vqa_std", "vqa_variance_noise", "vqa_lift_kept"}
-RESULT = {"step", "final", "seconds", "timing", "parameters", "metrics"}
+RESULT = {"step", "final", "seconds", "timing", "parameters", "trained_parameters", "memory_gb", "metrics"}
 
 
 def reports_of(plan: TrialPlan) -> list[dict[str, Any]]:
@@ -53,6 +53,14 @@ def test_reports_come_at_rungs_and_at_the_end(rung_plan: TrialPlan) -> None:
     assert reports[0]["seconds"] < reports[1]["seconds"] < last["seconds"]
     assert all(value > 0 for value in last["timing"].values())
     assert sum(last["timing"].values()) <= last["seconds"]
+    assert 0.1 < reports[0]["memory_gb"] <= last["memory_gb"] < 10
+    assert last["trained_parameters"] == last["parameters"]  # the student is as wide as its teacher
+
+
+def test_trained_parameters_count_the_projections_of_matched_layers(plan: TrialPlan) -> None:
+    narrow = plan.student.model_copy(update={"text": plan.student.text.model_copy(update={"width": 32})})
+    (report,) = reports_of(plan.model_copy(update={"student": narrow}))
+    assert report["trained_parameters"] - report["parameters"] == 2 * (32 * 64 + 64)  # two layers of the text tower
 
 
 def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) -> None:
