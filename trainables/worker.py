@@ -19,13 +19,14 @@ from trainables.distiller import Distiller
 from trainables.distributed import maximum, worker
 from trainables.evaluation.evaluate import evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
-from trainables.resources import measure_peak
+from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
 
 CHECKPOINT = "checkpoint"  # the student, as `load_model` reads it
 _STATE = "state.pt"
 _SUBSET_SEED = 0
+_LONGEST_REASON = 300  # characters
 
 
 def train(plan: TrialPlan, report: Report) -> None:
@@ -34,14 +35,26 @@ def train(plan: TrialPlan, report: Report) -> None:
     Every worker calls ``report`` equally often, since Ray Train waits for all; the first worker's results count. A
     result at a rung or at the end has ``step``, ``final``, ``seconds``, ``timing``, ``parameters`` (the student's),
     ``trained_parameters`` (with the projections of layer matching), ``memory_gb`` (the peak so far of the worker that
-    took most) and ``metrics``, the last one ``scores`` too. A recipe that diverges gives ``failure``, the reason,
-    instead of metrics.
+    took most) and ``metrics``, the last one ``scores`` too. A recipe that diverges, or needs more memory than there is
+    or than it may take, gives ``failure``, the reason, and ``cause``, ``diverged`` or ``out_of_memory``, instead of
+    metrics.
+
+    Raises:
+        Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
     training = _Training(plan, report)
+    failed: dict[str, str] = {}
     try:
         training.run()
     except FloatingPointError as error:
-        report(training.result(final=True, failure=f"diverged: {error}", metrics={}, scores={}))
+        failed = {"failure": f"diverged: {error}", "cause": "diverged"}
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if worker()[1] > 1 or not is_out_of_memory(text):
+            raise
+        failed = {"failure": f"out of memory: {' '.join(text.split())[:_LONGEST_REASON]}", "cause": "out_of_memory"}
+    if failed:
+        report(training.result(final=True, **failed, metrics={}, scores={}))
 
 
 class _Training:
@@ -54,16 +67,24 @@ class _Training:
         self._device = set_up_process(plan.threads)
         self._peak_memory = measure_peak(self._device)
         self._is_first = worker()[0] == 0
+        # Kept apart from the distiller: memory may run out before there is one.
+        self._reached: dict[str, int | None] = {"step": 0, "parameters": None, "trained_parameters": None}
         self._folder = Path(plan.folder)
         self._state_file = self._folder / CHECKPOINT / _STATE
 
     def run(self) -> None:
+        """All steps that are left, and all reports."""
+        with limited_memory(self._plan.memory_gb, self._device):
+            self._run()
+
+    def _run(self) -> None:
         self._set_up()
         losses: dict[str, float] = {}
         distiller, steps = self._distiller, self._plan.training.steps
         while distiller.steps_done < steps:
             with self._timed("train"):
                 losses = distiller.step()
+            self._reached["step"] = distiller.steps_done
             if distiller.steps_done in self._plan.rungs and distiller.steps_done < steps:
                 self._reach_rung(losses)
         self._finish(losses)
@@ -71,11 +92,9 @@ class _Training:
     def result(self, **values: Any) -> dict[str, Any]:
         """A result of the present step; all workers must ask for it together."""
         return {
-            "step": self._distiller.steps_done,
+            **self._reached,
             "seconds": time.perf_counter() - self._started,
             "timing": dict(self._timing),
-            "parameters": self._distiller.student.parameter_count(),
-            "trained_parameters": self._distiller.trained_parameters,
             "memory_gb": maximum(self._peak_memory(), self._device),
             **values,
         }
@@ -83,9 +102,12 @@ class _Training:
     def _set_up(self) -> None:
         plan, timing = self._plan, self._timing
         self._distiller = Distiller(plan, self._device)
+        self._reached["parameters"] = self._distiller.student.parameter_count()
+        self._reached["trained_parameters"] = self._distiller.trained_parameters
         if self._state_file.exists():
             state = torch.load(self._state_file, map_location=self._device, weights_only=True)
             self._distiller.restore(state["distiller"])
+            self._reached["step"] = self._distiller.steps_done
             timing.update(state["timing"])
             self._report(state["reported"])  # the run that wrote it may have ended before anybody heard
             self._started -= sum(timing.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import evaluate
 from trainables.models.factory import load_model
-from trainables.recipe import Recipe
+from trainables.recipe import Recipe, Replication
 from trainables.teacher_cache import TeacherCache
 from trainables.worker import train
 
@@ -101,6 +102,7 @@ def test_recipe_that_diverges_is_a_result_and_no_error(plan: TrialPlan, cache: T
     paths = plan.paths.model_copy(update={"cache": str(tmp_path / "cache")})
     (report,) = reports_of(plan.model_copy(update={"paths": paths}))
     assert report["failure"].startswith("diverged: the gradient is nan at step 1")
+    assert report["cause"] == "diverged"
     assert report["final"]
     assert report["step"] == 0
     assert report["metrics"] == report["scores"] == {}
@@ -117,6 +119,21 @@ def test_last_step_that_diverges_is_a_failure_too(plan: TrialPlan) -> None:
     recipe = Recipe(strategy="dr", learning_rate=1e30)
     (report,) = reports_of(plan.model_copy(update={"recipe": recipe, "training": training}))
     assert report["failure"].startswith("diverged")
+
+
+def test_recipe_that_needs_too_much_memory_is_a_result_and_leaves_the_process_usable(plan: TrialPlan) -> None:
+    queue = Replication(queue_size=2**28)  # 34 GB
+    greedy = plan.model_copy(update={"recipe": Recipe(strategy="dr", replication=queue), "memory_gb": 4.0})
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    (report,) = reports_of(greedy)
+    assert report["failure"].startswith("out of memory: ")
+    assert report["cause"] == "out_of_memory"
+    assert report["final"]
+    assert report["step"] == 0
+    assert report["memory_gb"] < 4
+    assert report["metrics"] == report["scores"] == {}
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert "failure" not in reports_of(plan)[-1]
 
 
 def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:
