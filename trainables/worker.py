@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from trainables.checkpoint import load_state, save_state, set_aside
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
@@ -26,6 +23,7 @@ Report = Callable[[dict[str, Any]], None]
 CHECKPOINT = "checkpoint"  # the student, as `load_model` reads it
 _STATE = "state.pt"
 _SUBSET_SEED = 0
+_NOTHING, _RESTORED, _UNFIT = range(3)  # what became of an earlier run's state
 _LONGEST_REASON = 300  # characters
 
 
@@ -104,9 +102,8 @@ class _Training:
         self._distiller = Distiller(plan, self._device)
         self._reached["parameters"] = self._distiller.student.parameter_count()
         self._reached["trained_parameters"] = self._distiller.trained_parameters
-        if self._state_file.exists():
-            state = torch.load(self._state_file, map_location=self._device, weights_only=True)
-            self._distiller.restore(state["distiller"])
+        state = self._resumed()
+        if state is not None:
             self._reached["step"] = self._distiller.steps_done
             timing.update(state["timing"])
             self._report(state["reported"])  # the run that wrote it may have ended before anybody heard
@@ -115,6 +112,40 @@ class _Training:
         self._questions = VisualQuestions.load(Path(plan.paths.vqa))
         self._few = subset(self._captions, self._questions, plan.rung_share, _SUBSET_SEED) if plan.rungs else None
         timing["setup"] = time.perf_counter() - self._started - timing["train"] - timing["evaluate"]
+
+    def _resumed(self) -> dict[str, Any] | None:
+        """The state that the distiller goes on from, None if it starts at step 0; all workers find the same.
+
+        Raises:
+            RuntimeError: if the first worker goes on from a state that this one cannot read.
+        """
+        state, verdict = None, _NOTHING
+        if self._is_first:
+            state = load_state(self._state_file, self._device)
+            if state is not None:
+                verdict = self._restore(state)
+        verdict = int(maximum(verdict, self._device))
+        if verdict == _UNFIT:
+            self._distiller = Distiller(self._plan, self._device)  # the present one may have taken a part of the state
+        if verdict != _RESTORED:
+            return None
+        if not self._is_first:
+            state = load_state(self._state_file, self._device)
+            if state is None or self._restore(state) != _RESTORED:
+                raise RuntimeError(f"{self._state_file} can be read by the trial's first worker, but not by this one")
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> int:
+        """Give the distiller a state, or set one aside that does not fit it."""
+        try:
+            self._distiller.restore(state["distiller"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}"
+            if is_out_of_memory(text):
+                raise
+            set_aside(self._state_file, f"it does not fit the student: {text}")
+            return _UNFIT
+        return _RESTORED
 
     def _reach_rung(self, losses: dict[str, float]) -> None:
         """Score a part of the validation items, keep everything that is needed to go on from here, report."""
@@ -128,7 +159,7 @@ class _Training:
         reported = self.result(final=False, metrics=metrics, losses=losses)
         if self._is_first:
             state = {"distiller": self._distiller.state(), "timing": dict(self._timing), "reported": reported}
-            _save_state(self._state_file, state)
+            save_state(self._state_file, state)
         self._report(reported)
 
     def _finish(self, losses: dict[str, float]) -> None:
@@ -155,14 +186,3 @@ class _Training:
         before = time.perf_counter()
         yield
         self._timing[part] += time.perf_counter() - before
-
-
-def _save_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file whole: a reader sees the old state or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -76,24 +76,62 @@ def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) 
     assert evaluate(student, captions, questions, "fp32").languages == last["scores"]["languages"]
 
 
-def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(rung_plan: TrialPlan, tmp_path: Path) -> None:
-    whole = reports_of(rung_plan.model_copy(update={"folder": str(tmp_path / "whole")}))[-1]
-    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+def interrupt_at(step: int, plan: TrialPlan) -> None:
+    """Run a trial and end it as Ray does, when it reports this step."""
 
-    def interrupt(report: dict[str, Any]) -> None:
-        if report["step"] == 4:
+    def report(result: dict[str, Any]) -> None:
+        if result["step"] == step:
             raise SystemExit
 
     with pytest.raises(SystemExit):
-        train(interrupted, interrupt)
+        train(plan, report)
+
+
+@pytest.fixture
+def whole(rung_plan: TrialPlan, tmp_path: Path) -> dict[str, Any]:
+    """The last result of the trial of `rung_plan` without an interruption, its student in ``whole/``."""
+    return reports_of(rung_plan.model_copy(update={"folder": str(tmp_path / "whole")}))[-1]
+
+
+def assert_same_end(report: dict[str, Any], folder: Path, whole: dict[str, Any]) -> None:
+    assert report["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
+    assert report["losses"] == pytest.approx(whole["losses"], rel=1e-6)
+    ours, theirs = (load_model(path / "checkpoint").state_dict() for path in (folder.with_name("whole"), folder))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(
+    rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+    interrupt_at(4, interrupted)
     torch.manual_seed(99)  # whatever has happened since
     reports = reports_of(interrupted)
     # Nobody may have heard of the rung that the interruption came at: it is reported again.
     assert [(report["step"], report["final"]) for report in reports] == [(4, False), (6, True)]
-    assert reports[-1]["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
-    assert reports[-1]["losses"] == pytest.approx(whole["losses"], rel=1e-6)
-    ours, theirs = (load_model(tmp_path / name / "checkpoint").state_dict() for name in ("whole", "interrupted"))
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert_same_end(reports[-1], tmp_path / "interrupted", whole)
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed", "of another student"])
+def test_trial_whose_state_cannot_be_used_starts_again_to_the_same_end(
+    damage: str, rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+    state = tmp_path / "interrupted" / "checkpoint" / "state.pt"
+    if damage == "of another student":
+        text = interrupted.student.text.model_copy(update={"width": 32})
+        other = interrupted.student.model_copy(update={"text": text})
+        interrupt_at(4, interrupted.model_copy(update={"student": other}))
+    else:
+        interrupt_at(4, interrupted)
+        content = bytearray(state.read_bytes())
+        content[-100] ^= 1
+        state.write_bytes(content[: len(content) // 2] if damage == "torn" else content)
+    reports = reports_of(interrupted)
+    assert [report["step"] for report in reports] == [2, 4, 6]
+    assert_same_end(reports[-1], tmp_path / "interrupted", whole)
+    assert "starts again from step 0" in caplog.text
+    assert state.with_name("state.pt.unreadable").exists()
 
 
 def test_recipe_that_diverges_is_a_result_and_no_error(plan: TrialPlan, cache: TeacherCache, tmp_path: Path) -> None:
