@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from trainables.distiller import Distiller
 from trainables.distributed import maximum, worker
 from trainables.evaluation.evaluate import evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
+from trainables.fencing import held
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
@@ -38,8 +39,15 @@ def train(plan: TrialPlan, report: Report) -> None:
     metrics.
 
     Raises:
+        TrialInUseError: if another process still trains this trial after a minute.
         Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
+    # The other workers of the trial meet the first one before they read or write anything in its folder.
+    with held(Path(plan.folder)) if worker()[0] == 0 else nullcontext():
+        _train(plan, report)
+
+
+def _train(plan: TrialPlan, report: Report) -> None:
     training = _Training(plan, report)
     failed: dict[str, str] = {}
     try:

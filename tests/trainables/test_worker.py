@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import resource
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import evaluate
+from trainables.fencing import held
 from trainables.models.factory import load_model
 from trainables.recipe import Recipe, Replication
 from trainables.teacher_cache import TeacherCache
@@ -67,7 +70,7 @@ def test_trained_parameters_count_the_projections_of_matched_layers(plan: TrialP
 def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) -> None:
     last = reports_of(rung_plan)[-1]
     folder = Path(rung_plan.folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet", "worker.lock"]
     assert sorted(path.name for path in (folder / "checkpoint").iterdir()) == ["model.safetensors", "spec.json"]
     student = load_model(folder / "checkpoint")
     assert student.parameter_count() == last["parameters"]
@@ -105,6 +108,8 @@ def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(
 ) -> None:
     interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
     interrupt_at(4, interrupted)
+    with held(tmp_path / "interrupted", patience=0):
+        pass  # the process lives on, and the trial is free
     torch.manual_seed(99)  # whatever has happened since
     reports = reports_of(interrupted)
     # Nobody may have heard of the rung that the interruption came at: it is reported again.
@@ -132,6 +137,21 @@ def test_trial_whose_state_cannot_be_used_starts_again_to_the_same_end(
     assert_same_end(reports[-1], tmp_path / "interrupted", whole)
     assert "starts again from step 0" in caplog.text
     assert state.with_name("state.pt.unreadable").exists()
+
+
+def test_trial_waits_for_an_older_worker_of_it(plan: TrialPlan, caplog: pytest.LogCaptureFixture) -> None:
+    reports: list[dict[str, Any]] = []
+    newcomer = threading.Thread(target=train, args=(plan, reports.append), daemon=True)
+    with held(Path(plan.folder)):
+        newcomer.start()
+        until = time.monotonic() + 30
+        while "waiting for it to end" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.02)
+        assert "waiting for it to end" in caplog.text
+        assert not reports
+        assert not (Path(plan.folder) / "checkpoint").exists()
+    newcomer.join(60)
+    assert [report["final"] for report in reports] == [True]
 
 
 def test_recipe_that_diverges_is_a_result_and_no_error(plan: TrialPlan, cache: TeacherCache, tmp_path: Path) -> None:
