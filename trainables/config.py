@@ -73,7 +73,7 @@ class TrainingConfig(Typed):
     """What all trials of a study have in common."""
 
     steps: Count = 80
-    batch_size: Annotated[int, Field(ge=2, strict=True)] = 256  # over all workers of a trial
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 128  # over all workers of a trial
     captions_per_image: Count = 1
     precision: Precision = "auto"
     schedule: Literal["wsd", "cosine"] = "wsd"
