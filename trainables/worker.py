@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from trainables.artifacts import remove_leftovers
 from trainables.checkpoint import load_state, save_state, set_aside
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
@@ -17,12 +18,15 @@ from trainables.distributed import maximum, worker
 from trainables.evaluation.evaluate import evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
 from trainables.fencing import held
+from trainables.models.dual_encoder import WEIGHTS_FILE
+from trainables.models.spec import SPEC_FILE
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
 
 CHECKPOINT = "checkpoint"  # the student, as `load_model` reads it
 _STATE = "state.pt"
+_EXAMPLES = "examples.parquet"
 _SUBSET_SEED = 0
 _NOTHING, _RESTORED, _UNFIT = range(3)  # what became of an earlier run's state
 _LONGEST_REASON = 300  # characters
@@ -39,6 +43,7 @@ def train(plan: TrialPlan, report: Report) -> None:
     metrics.
 
     Raises:
+        OSError: if the trial's folder cannot be written, naming the file; its last state is then still whole.
         TrialInUseError: if another process still trains this trial after a minute.
         Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
@@ -129,6 +134,12 @@ class _Training:
         """
         state, verdict = None, _NOTHING
         if self._is_first:
+            for path in (
+                self._state_file,
+                self._folder / _EXAMPLES,
+                *(self._folder / CHECKPOINT / name for name in (SPEC_FILE, WEIGHTS_FILE)),
+            ):
+                remove_leftovers(path)
             state = load_state(self._state_file, self._device)
             if state is not None:
                 verdict = self._restore(state)
@@ -179,7 +190,7 @@ class _Training:
             with self._timed("evaluate"):
                 evaluation = evaluate(student, captions, questions, self._plan.training.precision)
                 scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
-                write_examples(self._folder / "examples.parquet", captions, questions, evaluation.similarities)
+                write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
             student.save(self._folder / CHECKPOINT)
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
         if self._is_first:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.artifacts import MANIFEST, artifact, artifact_path, cache_root, content_key, is_complete, write_json
+from trainables.artifacts import (
+    MANIFEST,
+    artifact,
+    artifact_path,
+    cache_root,
+    content_key,
+    is_complete,
+    remove_leftovers,
+    write_json,
+)
 
 FIELDS = {"size": 24, "languages": ["en", "ja"]}
 
@@ -135,6 +146,25 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
         write_json(path, {"name": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"name": "緑"}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_full_disk_keeps_the_old_file_and_names_it(small_disks: Callable[[str], Path]) -> None:
+    path = small_disks("256k") / "value.json"
+    write_json(path, "old")
+    with pytest.raises(OSError, match="No space left on device") as full:
+        write_json(path, "x" * 400_000)
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
+    assert json.loads(path.read_text(encoding="utf-8")) == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, 1)
+    for name in (".value.json.ab12", ".other.json.ab12"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    remove_leftovers(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".other.json.ab12", "value.json"]
 
 
 def test_cache_is_the_users_own_unless_configured(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
