@@ -181,9 +181,10 @@ def _why_finished(config: StudyConfig, ledger: Ledger) -> str | None:
         return None
     teacher = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
     reference = reference_point(teacher["scores"]["validation"]["summary"], config.search.directions)
-    in_order = sorted(ended.values(), key=lambda result: str(result["finished"]))
-    reason = Budget(config.search, ledger, reference).over(0, in_order)
-    return reason if is_complete(ledger, ended, config) else None
+    budget = Budget(config.search, ledger, reference)
+    for result in sorted(ended.values(), key=lambda result: str(result["finished"])):
+        budget.take(result)
+    return budget.over(0) if is_complete(ledger, ended, config) else None
 
 
 def _show(folder: Path, output: IO[str]) -> int:
