@@ -124,7 +124,7 @@ class Study:
     def folder(self) -> Path:
         return self.place / "runs" / "tiny"
 
-    def start(self, *settings: str) -> Run:
+    def start(self, *settings: str, address: str | None = None) -> Run:
         config = self.place / "tiny.yaml"
         config.write_text(yaml.safe_dump(TINY | {"storage": {"path": str(self.place / "runs")}}), encoding="utf-8")
         files = (self.place / f"output.{len(self.runs)}", self.place / f"errors.{len(self.runs)}")
@@ -134,6 +134,7 @@ class Study:
             "study.run",
             str(config),
             *(word for key in settings for word in ("--set", key)),
+            *(["--address", address] if address else []),
         ]
         with open(files[0], "wb") as output, open(files[1], "wb") as errors:
             process = subprocess.Popen(
