@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Outcome, Study
+    from tests.study.tiny import Outcome, Study
 
 
 def mounted(*arguments: str) -> None:

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from study.config import load_config
 
 if TYPE_CHECKING:
-    from conftest import Outcome, Run, Study
+    from tests.study.tiny import Outcome, Run, Study
 
 TOLD = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 # What Ray and its libraries write when nobody keeps them quiet.
