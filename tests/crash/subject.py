@@ -66,6 +66,7 @@ class Subject:
         self._struck: set[int] = set()  # the runs that a kill hit, by the pid of their driver
         self._fading: list[tuple[Run, float]] = []  # killed runs, and when their processes must be gone
         self._interrupted: set[Path] = set()  # trainings
+        self._left: set[Path] = set()  # what earlier kills left half written
 
     @property
     def violations(self) -> list[str]:
@@ -130,7 +131,6 @@ class Subject:
 
     def _strike(self, run: Run, kill: Kill) -> None:
         """Kill, look at what became of the run and of the study."""
-        before = half_written(self._study.folder, self._cache)
         self._seen.look()
         stage = STAGES[self._seen.stage]
         chosen = victims(kill.kind, run, self._seen)
@@ -145,15 +145,20 @@ class Subject:
         self._struck.add(run.process.pid)
         struck = time.monotonic()
         outcome = self._settle(run, kill)
-        left = half_written(self._study.folder, self._cache) - before
-        names = sorted({_written_name(path) for path in left}) if run.process.poll() is not None else []
+        names = self._newly_half_written() if run.process.poll() is not None else []
         took = time.monotonic() - struck
         self.hits.append(Hit(self.number, kill.moment.name, kill.kind, stage, tuple(names), outcome))
         print(
             f"study {self.number}: {kill.kind} killed in '{stage}', aimed at '{kill.moment.name}': {outcome} "
-            f"({took:.1f} s){'; half written: ' + ', '.join(names) if names else ''}",
+            f"({took:.1f} s after {struck - run.began:.0f} s)"
+            f"{'; half written: ' + ', '.join(names) if names else ''}",
             flush=True,
         )
+
+    def _newly_half_written(self) -> list[str]:
+        """The names of what the last kill left half written."""
+        before, self._left = self._left, half_written(self._study.folder, self._cache)
+        return sorted({_written_name(path) for path in self._left - before})
 
     def _settle(self, run: Run, kill: Kill) -> str:
         """What became of the run; checks the study as it lies there."""
