@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from study.errors import UserError
-from trainables.artifacts import write_json
+from trainables.artifacts import remove_half_written, write_json
 from trainables.recipe import Recipe
 
 _LOCK = "study.lock"
@@ -89,6 +89,7 @@ class Ledger:
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
         lock.flush()
         self._lock = lock
+        remove_half_written(self.folder)
         for path in self.trials_folder.glob("**/reports.jsonl"):
             _cut_torn_tail(path)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from trainables.artifacts import remove_half_written
 from trainables.checkpoint import load_state, save_state, set_aside
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
@@ -43,7 +44,10 @@ def train(plan: TrialPlan, report: Report) -> None:
         Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
     # The other workers of the trial meet the first one before they read or write anything in its folder.
-    with held(Path(plan.folder)) if worker()[0] == 0 else nullcontext():
+    folder, is_first = Path(plan.folder), worker()[0] == 0
+    with held(folder) if is_first else nullcontext():
+        if is_first:
+            remove_half_written(folder)  # by a process that was killed: it may have outlived its driver
         _train(plan, report)
 
 
