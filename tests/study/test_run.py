@@ -168,6 +168,7 @@ def test_a_raised_budget_goes_on_and_an_interruption_costs_no_finished_trial(cop
     assert f"Interrupted: {len(kept)} finished trials are kept" in outcome.errors
     assert "The same command goes on from there." in outcome.errors
     check_that_nothing_is_left(interrupted)
+    assert not (copied.folder / "results" / "front.json").exists()  # else a run killed later might pass for finished
     unfinished = {number: recipe for number, recipe in copied.recipes().items() if number not in kept}
     assert unfinished
     assert old_results.items() <= kept.items()
