@@ -138,7 +138,9 @@ def test_concurrent_builders_both_get_the_whole() -> None:
     assert list(folders[0].parent.iterdir()) == [folders[0]]
 
 
-def test_what_a_killed_builder_left_goes_when_its_artifact_is_asked_for_and_a_living_ones_stays(own_cache: Path) -> None:
+def test_what_a_killed_builder_left_goes_when_its_artifact_is_asked_for_and_a_living_ones_stays(
+    own_cache: Path,
+) -> None:
     code = "import sys, time; from pathlib import Path; from trainables.artifacts import artifact\n"
     code += "def build(folder):\n    (folder / 'half').write_text('x'); print(folder, flush=True); time.sleep(60)\n"
     code += "artifact('data', {'made by': sys.argv[1]}, build)"
