@@ -123,6 +123,14 @@ def check_address(address: str | None) -> None:
         ) from None
 
 
+def prepare_process(address: str | None) -> None:
+    """Set what Ray reads from the environment as soon as it is imported; what the user has set stays."""
+    for name, value in _PROCESS_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is not None and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 @contextmanager
 def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dict[str, float]]:
     """A Ray of our own on this machine, stopped at the end, or a running one that is left alone; gives its resources.
@@ -130,9 +138,6 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
     Raises:
         UserError: if the address does not answer, or its cluster has no room for the drivers of trials.
     """
-    os.environ.update({key: value for key, value in _PROCESS_SETTINGS.items() if key not in os.environ})
-    if address is not None and _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     try:

@@ -60,6 +60,7 @@ class Search:
                 self._under_way += 1
                 return record
             self._trials.finish(record, "infeasible", refusal, {})
+            self._trackers.finish(record, self._trials.finished[record])
         self._progress.note(f"No further trial: {reason}")
         return None
 

@@ -24,6 +24,7 @@ Report = Callable[[dict[str, Any]], None]
 
 CHECKPOINT = "checkpoint"  # the student, as `load_model` reads it
 _STATE = "state.pt"
+_EXAMPLES = "examples.parquet"
 _SUBSET_SEED = 0
 _NOTHING, _RESTORED, _UNFIT = range(3)  # what became of an earlier run's state
 _LONGEST_REASON = 300  # characters
@@ -40,6 +41,7 @@ def train(plan: TrialPlan, report: Report) -> None:
     metrics.
 
     Raises:
+        OSError: if the trial's folder cannot be written, naming the file; its last state is then still whole.
         TrialInUseError: if another process still trains this trial after a minute.
         Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
@@ -183,7 +185,7 @@ class _Training:
             with self._timed("evaluate"):
                 evaluation = evaluate(student, captions, questions, self._plan.training.precision)
                 scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
-                write_examples(self._folder / "examples.parquet", captions, questions, evaluation.similarities)
+                write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
             student.save(self._folder / CHECKPOINT)
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
         if self._is_first:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -185,6 +187,16 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(path, {"name": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"name": "緑"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_full_disk_keeps_the_old_file_and_names_it(small_disks: Callable[[str], Path]) -> None:
+    path = small_disks("256k") / "value.json"
+    write_json(path, "old")
+    with pytest.raises(OSError, match="No space left on device") as full:
+        write_json(path, "x" * 400_000)
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
+    assert json.loads(path.read_text(encoding="utf-8")) == "old"
     assert list(path.parent.iterdir()) == [path]
 
 
