@@ -16,7 +16,8 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -26,19 +27,17 @@ from tests.crash.moments import KINDS, Kill, all_kills
 from tests.crash.observer import STAGES
 from tests.crash.subject import Hit, Subject
 
+# Processes notice within so many seconds that Ray's servers are gone; by itself Ray gives these a minute to come back.
+_SETTINGS = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10", "OMP_WAIT_POLICY": "PASSIVE"}
 _KILLS_A_STUDY = 10
+_TRIALS = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
     options = _parser().parse_args(arguments)
     place = Path(tempfile.mkdtemp(prefix="pd-crash-"))
-    ray = tempfile.mkdtemp(prefix="pd-")  # Ray's sockets need a short path
-    environment = {**os.environ, "RAY_TMPDIR": ray, "OMP_WAIT_POLICY": "PASSIVE"}
-    try:
-        hits, violations = crash(planned(options.kills, options.seed), options.seed, place, environment)
-    finally:
-        shutil.rmtree(ray, ignore_errors=True)
+    hits, violations = crash(planned(options.kills, options.seed), options.seed, place, _TRIALS)
     _print(hits, violations)
     if violations:
         print(f"What the studies left is in {place}.")
@@ -58,8 +57,8 @@ def planned(kills: int, seed: int) -> list[Kill]:
     return plan[:kills]
 
 
-def crash(kills: Sequence[Kill], seed: int, place: Path, environment: dict[str, str]) -> tuple[list[Hit], list[str]]:
-    """Do these kills to as many studies as they take, in folders of ``place``.
+def crash(kills: Sequence[Kill], seed: int, place: Path, trials: int) -> tuple[list[Hit], list[str]]:
+    """Do these kills to as many studies of so many trials as they take, in folders of ``place``.
 
     A study whose moment went by leaves the kill to the next one. Returns the kills that hit, and what was violated.
     """
@@ -67,22 +66,33 @@ def crash(kills: Sequence[Kill], seed: int, place: Path, environment: dict[str, 
     waiting, hits, violations = list(kills), list[Hit](), list[str]()
     longest: dict[str, float] = {}
     number = 0
-    while waiting and number < 2 * len(kills):
-        now, waiting = waiting[:_KILLS_A_STUDY], waiting[_KILLS_A_STUDY:]
-        now.sort(key=lambda kill: kill.moment.stage)
-        folder = place / f"study-{number}"
-        folder.mkdir(parents=True)
-        subject = Subject(number, folder, {"POLYDISTILL_CACHE": str(folder / "cache")} | environment, chance, longest)
-        try:
-            waiting += subject.suffer(now)
-        finally:
-            subject.end()
-        hits += subject.hits
-        violations += [f"study {number}: {violation}" for violation in subject.violations]
-        if not subject.violations:
-            shutil.rmtree(folder)
-        number += 1
+    with _ray_folder() as ray:
+        while waiting and number < 2 * len(kills):
+            now, waiting = waiting[:_KILLS_A_STUDY], waiting[_KILLS_A_STUDY:]
+            now.sort(key=lambda kill: kill.moment.stage)
+            folder = place / f"study-{number}"
+            folder.mkdir(parents=True)
+            environment = {**os.environ, **_SETTINGS, "RAY_TMPDIR": ray, "POLYDISTILL_CACHE": str(folder / "cache")}
+            subject = Subject(number, folder, environment, chance, longest, trials)
+            try:
+                waiting += subject.suffer(now)
+            finally:
+                subject.end()
+            hits += subject.hits
+            violations += [f"study {number}: {violation}" for violation in subject.violations]
+            if not subject.violations:
+                shutil.rmtree(folder)
+            number += 1
     return hits, violations + [f"no study came to '{kill.moment.name}', to kill {kill.kind}" for kill in waiting]
+
+
+@contextmanager
+def _ray_folder() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="pd-")  # Ray's sockets need a short path
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:

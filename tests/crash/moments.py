@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.crash.observer import STAGES, Observer, trainings
+from tests.crash.observer import STAGES, Observer, trainings, workers
 from tests.study.tiny import Run
 
-# The driver; one process of a trial or a stage; all of Ray; all of Ray and the driver.
+# The driver; one process of a trial or a stage; Ray's servers; the driver and everything that it has started.
 Kind = Literal["driver", "worker", "ray", "all"]
 KINDS: tuple[Kind, ...] = ("driver", "worker", "ray", "all")
 Sign = Callable[[Path, int], bool]  # of a study's folder: whether it has come since this time (ns since the epoch)
 
+_SERVERS = re.compile(r"/(gcs_server|raylet)$")
 _UNKNOWN_STAGE = 2.0  # seconds, for a stage that was never seen to end
 
 
@@ -50,9 +52,10 @@ def victims(kind: Kind, run: Run, seen: Observer) -> list[int]:
     if kind == "driver":
         return [run.process.pid]
     if kind == "worker":
-        return seen.workers
-    rest = [pid for pid in seen.processes if pid != run.process.pid]
-    return rest if kind == "ray" else [run.process.pid, *rest]
+        return list(workers(seen.processes))
+    if kind == "ray":
+        return [pid for pid, command in seen.processes.items() if _SERVERS.search(command.split(" ")[0])]
+    return list(seen.processes)
 
 
 def _temporary(*prefixes: str) -> Sign:

@@ -6,7 +6,7 @@ import io
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,11 +65,6 @@ class Observer:
             self.stage, self._since = stage, now
         self._watch_checkpoints()
 
-    @property
-    def workers(self) -> list[int]:
-        """The processes that trials and the other stages run in."""
-        return [pid for pid, title in self.processes.items() if title.startswith((_TRIAL_TITLE, _STAGE_TITLE))]
-
     def checkpoint_step(self, trial: Path) -> int | None:
         """The step of the checkpoint of the training in this folder, None if it has none."""
         found = self._checkpoints.get(trial / "checkpoint" / "state.pt")
@@ -116,6 +111,11 @@ class Observer:
                     f"and then step {step}"
                 )
             self._checkpoints[state] = (mark, step)
+
+
+def workers(processes: Mapping[int, str]) -> dict[int, str]:
+    """Those of a run's processes that trials and the other stages run in."""
+    return {pid: title for pid, title in processes.items() if title.startswith((_TRIAL_TITLE, _STAGE_TITLE))}
 
 
 def trainings(folder: Path) -> Iterator[Path]:

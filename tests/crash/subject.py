@@ -16,21 +16,21 @@ from pathlib import Path
 
 from tests.crash.invariants import Invariants, half_written
 from tests.crash.moments import Kill, victims
-from tests.crash.observer import STAGES, Observer, trainings
+from tests.crash.observer import STAGES, Observer, trainings, workers
 from tests.crash.reference import COMPARED
 from tests.study.tiny import ROOT, Run, Study
 
 MILESTONES = (8, 16, 24)
-_TRIALS = 6
 _SETTINGS = (
     f"training.steps={MILESTONES[-1]}",
     f"search.scheduler.rungs={list(MILESTONES[:-1])}",
-    f"search.trials={_TRIALS}",
     "resources.retries=20",  # more than any trial is killed: none may fail
 )
-_VANISH = 30.0  # seconds after which nothing of a killed run may be alive
+_VANISH = 30.0  # seconds after which no process that writes to a study may have outlived its driver
+_FADE = 120.0  # seconds after which nothing of a killed run may be alive: Ray's agents wait for their servers
 _NOTICE = 120.0  # seconds within which a driver must notice that its Ray is gone
 _STALLED = 300.0  # seconds in which a study that is left alone comes to its end
+_LOOK_BACK = 1.0  # seconds, at runs that were killed
 _LOOK_AGAIN = 0.0005  # seconds: a small file is written in a few milliseconds
 
 
@@ -55,16 +55,19 @@ class Subject:
     environment: dict[str, str]
     chance: random.Random
     longest: dict[str, float]  # seconds that stages take, learnt from study to study
+    trials: int  # the study's budget
     hits: list[Hit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._study = Study(self.place, self.environment)
+        self._settings = (*_SETTINGS, f"search.trials={self.trials}", f"seed={self.number}")
         self._cache = Path(self.environment["POLYDISTILL_CACHE"])
         self._seen = Observer(self._study.folder, longest=self.longest)
-        self._invariants = Invariants(self._study.folder, self._cache, MILESTONES, _TRIALS)
+        self._invariants = Invariants(self._study.folder, self._cache, MILESTONES, self.trials)
         self._found: list[str] = []
         self._struck: set[int] = set()  # the runs that a kill hit, by the pid of their driver
-        self._fading: list[tuple[Run, float]] = []  # killed runs, and when their processes must be gone
+        self._fading: dict[Run, float] = {}  # killed runs that may have processes left, and when they were killed
+        self._looked_back = 0.0
         self._interrupted: set[Path] = set()  # trainings
         self._left: set[Path] = set()  # what earlier kills left half written
 
@@ -97,7 +100,7 @@ class Subject:
         self._study.end()
 
     def _start(self) -> Run:
-        run = self._study.start(*_SETTINGS, f"seed={self.number}")
+        run = self._study.start(*self._settings)
         self._seen.follow(run)
         return run
 
@@ -124,10 +127,23 @@ class Subject:
 
     def _look(self) -> None:
         self._seen.look()
-        for run, deadline in list(self._fading):
-            if time.monotonic() > deadline:
-                self._fading.remove((run, deadline))
-                self._must_be_gone(run)
+        now = time.monotonic()
+        if now - self._looked_back > _LOOK_BACK:
+            self._looked_back = now
+            for run, since in list(self._fading.items()):
+                self._must_fade(run, now - since)
+
+    def _must_fade(self, run: Run, seconds: float) -> None:
+        """What a run may still have alive, so many seconds after its driver ended."""
+        alive = run.processes()
+        late = (
+            sorted(alive.values()) if seconds > _FADE else sorted(workers(alive).values()) if seconds > _VANISH else []
+        )
+        if late:
+            self._found.append(f"{len(late)} processes outlived their driver by {seconds:.0f} s: {late}")
+            run.end()
+        if late or not alive:
+            del self._fading[run]
 
     def _strike(self, run: Run, kill: Kill) -> None:
         """Kill, look at what became of the run and of the study."""
@@ -158,7 +174,8 @@ class Subject:
     def _newly_half_written(self) -> list[str]:
         """The names of what the last kill left half written."""
         before, self._left = self._left, half_written(self._study.folder, self._cache)
-        return sorted({_written_name(path) for path in self._left - before})
+        new = [path for path in self._left - before if not path.name.startswith("ray-")]
+        return sorted({_written_name(path) for path in new if path.suffix != ".lock"})  # a folder is there beside it
 
     def _settle(self, run: Run, kill: Kill) -> str:
         """What became of the run; checks the study as it lies there."""
@@ -174,23 +191,18 @@ class Subject:
             self._check(is_running=False)
             return "hung"
         outcome = f"driver ended with {code}"
+        self._fading[run] = time.monotonic()
         if kill.kind == "driver" and self.chance.random() < 0.5:
-            # The next run begins at once, while processes of this one may still be alive.
-            self._fading.append((run, time.monotonic() + _VANISH))
+            # The next run begins at once, while trials of this one may still be alive.
             return f"{outcome}, next run at once"
-        self._must_be_gone(run, _VANISH)
+        self._await_the_end_of_workers(run)
         self._check(is_running=False)
         return outcome
 
-    def _must_be_gone(self, run: Run, patience: float = 0.0) -> None:
-        deadline = time.monotonic() + patience
-        while (alive := run.processes()) and time.monotonic() < deadline:
+    def _await_the_end_of_workers(self, run: Run) -> None:
+        while run in self._fading and workers(run.processes()):
             time.sleep(0.1)
-        if alive:
-            self._found.append(
-                f"{len(alive)} processes outlived their driver by {_VANISH:.0f} s: {sorted(alive.values())}"
-            )
-            run.end()
+            self._must_fade(run, time.monotonic() - self._fading[run])
 
     def _check(self, is_running: bool) -> None:
         self._found += self._invariants.check(is_running)
@@ -208,7 +220,8 @@ class Subject:
             self._found.append(f"a run did not end within {_STALLED:.0f} s:\n{run.said()}")
             run.end()
             return False
-        self._must_be_gone(run, _VANISH)
+        self._fading[run] = time.monotonic()
+        self._await_the_end_of_workers(run)
         self._check(is_running=False)
         if run.process.pid not in self._struck:
             self._found.append(f"a run that nothing was done to ended with {code}:\n{run.said()}")
@@ -217,17 +230,18 @@ class Subject:
 
     def _look_at_the_end(self, run: Run) -> None:
         """What must hold of the study now, that its command says so, and that it has not lost its way."""
-        for other in (*(run for run, _ in self._fading), run):
-            self._must_be_gone(other, _VANISH)
-        self._fading.clear()
+        self._fading[run] = time.monotonic()
         self._found += self._invariants.check_ended()
         before = _changes(self._study.folder)
-        again = self._study.run(*_SETTINGS, f"seed={self.number}")
+        again = self._study.run(*self._settings)
         if again.code != 0 or "is finished" not in again.output:
             self._found.append(f"the command of the finished study ended with {again.code}: {again.output[:200]}")
         if _changes(self._study.folder) != before:
             self._found.append("the command of the finished study changed its trials")
         self._compare()
+        while self._fading:
+            time.sleep(_LOOK_BACK)
+            self._look()
 
     def _compare(self) -> None:
         """Hold the interrupted trainings, and one that was not, against the same ones trained without interruption."""

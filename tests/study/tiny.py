@@ -55,7 +55,7 @@ class Outcome:
     seconds: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """A `python -m study.run` that may still be going; all its processes are in a session of their own."""
 
