@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from trainables.models.spec import Count, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
 
 Precision = Literal["auto", "bf16", "fp32"]
+STATE = Path("checkpoint", "state.pt")  # in a trial's folder: what it goes on from, until its result is written down
 
 
 class TokenizerConfig(Typed):

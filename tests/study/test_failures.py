@@ -17,7 +17,7 @@ import pytest
 from trainables.resources import is_out_of_memory
 
 if TYPE_CHECKING:
-    from conftest import Outcome, Study
+    from tests.study.tiny import Outcome, Study
 
 ROOT = Path(__file__).parents[2]
 
