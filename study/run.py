@@ -90,8 +90,11 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides, options.name)
     space = checked_space(config)
     check_tracking(config.tracking)
-    points = starting_points(config, space)
+    check_address(options.address)
     folder = study_folder(config)
+    # Where the first trials come from matters, and need be there, only until there are trials.
+    has_begun = not options.fresh and any(folder.glob("trials/*/recipe.json"))
+    points = [] if has_begun else starting_points(config, space)
     url = storage_url(config.storage, folder)
     ledger = Ledger(folder)
     ledger.open()
@@ -102,7 +105,6 @@ def _run(options: argparse.Namespace) -> int:
     if (reason := _why_finished(config, ledger)) is not None:
         print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
         return _show(folder, sys.stdout)
-    check_address(options.address)
 
     # Everything below is slow: only now is a library imported that takes its time.
     from study.engine import Plan, run_stages

@@ -16,7 +16,9 @@ What Optuna is told of a trial, and why:
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 FITS = "fits"  # the constraint that stands for the limits of a worker
 
 _PATIENCE = 600.0  # seconds for which an unreachable storage is asked again
+_SQLITE_FULL = "database or disk is full"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 
 
@@ -79,6 +82,7 @@ def patiently(action: Callable[[], T], patience: float = _PATIENCE) -> T:
     Trials train on meanwhile: only what is heard of them waits.
 
     Raises:
+        OSError: if a database on a full disk cannot be written: waiting does not mend that.
         UserError: if the storage has not answered by then.
     """
     deadline, pause = time.monotonic() + patience, _FIRST_PAUSE
@@ -86,6 +90,8 @@ def patiently(action: Callable[[], T], patience: float = _PATIENCE) -> T:
         try:
             return action()
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if _SQLITE_FULL in f"{error} {error.__cause__}":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             if time.monotonic() > deadline:
                 raise UserError(
                     f"storage.optuna: the storage has not answered for {patience:.0f} s ({type(error).__name__}); "

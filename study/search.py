@@ -7,7 +7,9 @@ what a restarted study has already done.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +19,8 @@ from ray.tune.search import Searcher
 
 from study.ledger import Ledger, State, TrialRecord
 from trainables.resources import is_out_of_memory
+
+_DISK_FULL = os.strerror(errno.ENOSPC)
 
 
 class Source(Protocol):
@@ -135,6 +139,9 @@ class Recorder(Callback):  # type: ignore[misc]
         record = self._searcher.running.pop(trial_id, None)
         if record is None:
             return
+        if error is not None and _DISK_FULL in error:
+            # No fault of the recipe: the study ends, and the trial goes on from its last rung once there is room.
+            raise OSError(errno.ENOSPC, _DISK_FULL, str(record.folder))
         last = self._last.pop(trial_id, {})
         self._written.pop(trial_id, None)
         state, reason = self._verdict(record, last, error)

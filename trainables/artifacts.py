@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,41 @@ def content_key(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader sees the old file or the new one, never a part."""
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """A temporary file for the ``with`` block to write, then ``path``: a reader sees the old file or the new, whole.
+
+    If the block raises, or the disk is full, the old file stays and the temporary one is removed.
+
+    Raises:
+        OSError: naming ``path``, if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)  # a temporary file is its owner's alone
-    os.replace(temporary, path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        os.close(handle)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # a full disk may say so only now
+        temporary.chmod(0o644)  # a temporary file is its owner's alone
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).parent != path.parent:
+            raise  # of another file
+        if error.errno is None:
+            raise OSError(f"{path}: {error}") from error
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, `atomically`."""
+    with atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -118,3 +118,5 @@ class TrialPlan(Typed):
     workers: int
     cpus_per_worker: float
     gpus_per_worker: float
+    retries: Annotated[int, Field(ge=0)]  # of a training whose workers died, from its last rung
+    memory_gb: Positive | None  # what a worker may take; None: all that there is

@@ -89,6 +89,11 @@ class Distiller:
         self._queue = self._queue.to(device)
         self.steps_done = 0
 
+    @property
+    def trained_parameters(self) -> int:
+        """All that the optimizer moves: the student, and the projections that layer matching adds to it."""
+        return sum(parameter.numel() for parameter in self._parameters)
+
     def step(self) -> dict[str, float]:
         """One update. Returns the named losses and their weighted sum, ``total``.
 

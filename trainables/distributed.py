@@ -34,6 +34,15 @@ class _Gather(torch.autograd.Function):
         return total[start : start + context.size]
 
 
+def maximum(value: float, device: torch.device) -> float:
+    """The largest value that any worker has; all workers must ask."""
+    if worker()[1] == 1:
+        return value
+    largest = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return float(largest)
+
+
 def gather(part: Tensor, dim: int = 0) -> Tensor:
     """The parts of all workers, equal in shape, joined along ``dim``, with gradients.
 

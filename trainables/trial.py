@@ -34,7 +34,7 @@ def run_trial(config: dict[str, Any]) -> None:
             storage_path=config["ray_storage"],
             # Results of Ray Train workers reach Tune through this callback; in local mode they go there directly.
             callbacks=[] if local else [TuneReportCallback()],
-            failure_config=FailureConfig(max_failures=0 if local else 2),
+            failure_config=FailureConfig(max_failures=0 if local else plan.retries),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )

@@ -2,109 +2,195 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from trainables.checkpoint import load_state, save_state, set_aside
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
 from trainables.distiller import Distiller
-from trainables.distributed import worker
+from trainables.distributed import maximum, worker
 from trainables.evaluation.evaluate import evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
+from trainables.fencing import held
+from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
 
 CHECKPOINT = "checkpoint"  # the student, as `load_model` reads it
 _STATE = "state.pt"
 _SUBSET_SEED = 0
+_NOTHING, _RESTORED, _UNFIT = range(3)  # what became of an earlier run's state
+_LONGEST_REASON = 300  # characters
 
 
 def train(plan: TrialPlan, report: Report) -> None:
     """Run the trial of ``plan`` and hand each result to ``report``; a failure of the recipe is a result too.
 
     Every worker calls ``report`` equally often, since Ray Train waits for all; the first worker's results count. A
-    result at a rung or at the end has ``step``, ``final``, ``seconds``, ``timing`` and ``metrics``, the last one
-    ``scores`` too. A recipe that diverges gives ``failure``, the reason, instead of metrics.
+    result at a rung or at the end has ``step``, ``final``, ``seconds``, ``timing``, ``parameters`` (the student's),
+    ``trained_parameters`` (with the projections of layer matching), ``memory_gb`` (the peak so far of the worker that
+    took most) and ``metrics``, the last one ``scores`` too. A recipe that diverges, or needs more memory than there is
+    or than it may take, gives ``failure``, the reason, and ``cause``, ``diverged`` or ``out_of_memory``, instead of
+    metrics.
+
+    Raises:
+        TrialInUseError: if another process still trains this trial after a minute.
+        Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
-    started = time.perf_counter()
-    device = set_up_process(plan.threads)
-    is_first = worker()[0] == 0
-    folder = Path(plan.folder)
-    timing = {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
+    # The other workers of the trial meet the first one before they read or write anything in its folder.
+    with held(Path(plan.folder)) if worker()[0] == 0 else nullcontext():
+        _train(plan, report)
 
-    distiller = Distiller(plan, device)
-    state_file = folder / CHECKPOINT / _STATE
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device, weights_only=True)
-        distiller.restore(state["distiller"])
-        timing = state["timing"]
-        report(state["reported"])  # the run that wrote it may have ended before anybody heard
-        started -= sum(timing.values())
-    captions = CaptionedImages.load(Path(plan.paths.retrieval))
-    questions = VisualQuestions.load(Path(plan.paths.vqa))
-    small = subset(captions, questions, plan.rung_share, _SUBSET_SEED) if plan.rungs else None
-    timing["setup"] = time.perf_counter() - started - timing["train"] - timing["evaluate"]
 
-    def result(**values: Any) -> dict[str, Any]:
-        elapsed = {"step": distiller.steps_done, "seconds": time.perf_counter() - started, "timing": dict(timing)}
-        return {**elapsed, "parameters": distiller.student.parameter_count(), **values}
+def _train(plan: TrialPlan, report: Report) -> None:
+    training = _Training(plan, report)
+    failed: dict[str, str] = {}
+    try:
+        training.run()
+    except FloatingPointError as error:
+        failed = {"failure": f"diverged: {error}", "cause": "diverged"}
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if worker()[1] > 1 or not is_out_of_memory(text):
+            raise
+        failed = {"failure": f"out of memory: {' '.join(text.split())[:_LONGEST_REASON]}", "cause": "out_of_memory"}
+    if failed:
+        report(training.result(final=True, **failed, metrics={}, scores={}))
 
-    def with_lift(summary: dict[str, float]) -> dict[str, float]:
-        kept = lift_kept(summary["vqa_accuracy"], plan.teacher_vqa_accuracy, plan.chance)
+
+class _Training:
+    """One run of a trial, from its start or from where an earlier run left it."""
+
+    def __init__(self, plan: TrialPlan, report: Report) -> None:
+        self._plan, self._report = plan, report
+        self._started = time.perf_counter()
+        self._timing = {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
+        self._device = set_up_process(plan.threads)
+        self._peak_memory = measure_peak(self._device)
+        self._is_first = worker()[0] == 0
+        # Kept apart from the distiller: memory may run out before there is one.
+        self._reached: dict[str, int | None] = {"step": 0, "parameters": None, "trained_parameters": None}
+        self._folder = Path(plan.folder)
+        self._state_file = self._folder / CHECKPOINT / _STATE
+
+    def run(self) -> None:
+        """All steps that are left, and all reports."""
+        with limited_memory(self._plan.memory_gb, self._device):
+            self._run()
+
+    def _run(self) -> None:
+        self._set_up()
+        losses: dict[str, float] = {}
+        distiller, steps = self._distiller, self._plan.training.steps
+        while distiller.steps_done < steps:
+            with self._timed("train"):
+                losses = distiller.step()
+            self._reached["step"] = distiller.steps_done
+            if distiller.steps_done in self._plan.rungs and distiller.steps_done < steps:
+                self._reach_rung(losses)
+        self._finish(losses)
+
+    def result(self, **values: Any) -> dict[str, Any]:
+        """A result of the present step; all workers must ask for it together."""
+        return {
+            **self._reached,
+            "seconds": time.perf_counter() - self._started,
+            "timing": dict(self._timing),
+            "memory_gb": maximum(self._peak_memory(), self._device),
+            **values,
+        }
+
+    def _set_up(self) -> None:
+        plan, timing = self._plan, self._timing
+        self._distiller = Distiller(plan, self._device)
+        self._reached["parameters"] = self._distiller.student.parameter_count()
+        self._reached["trained_parameters"] = self._distiller.trained_parameters
+        state = self._resumed()
+        if state is not None:
+            self._reached["step"] = self._distiller.steps_done
+            timing.update(state["timing"])
+            self._report(state["reported"])  # the run that wrote it may have ended before anybody heard
+            self._started -= sum(timing.values())
+        self._captions = CaptionedImages.load(Path(plan.paths.retrieval))
+        self._questions = VisualQuestions.load(Path(plan.paths.vqa))
+        self._few = subset(self._captions, self._questions, plan.rung_share, _SUBSET_SEED) if plan.rungs else None
+        timing["setup"] = time.perf_counter() - self._started - timing["train"] - timing["evaluate"]
+
+    def _resumed(self) -> dict[str, Any] | None:
+        """The state that the distiller goes on from, None if it starts at step 0; all workers find the same.
+
+        Raises:
+            RuntimeError: if the first worker goes on from a state that this one cannot read.
+        """
+        state, verdict = None, _NOTHING
+        if self._is_first:
+            state = load_state(self._state_file, self._device)
+            if state is not None:
+                verdict = self._restore(state)
+        verdict = int(maximum(verdict, self._device))
+        if verdict == _UNFIT:
+            self._distiller = Distiller(self._plan, self._device)  # the present one may have taken a part of the state
+        if verdict != _RESTORED:
+            return None
+        if not self._is_first:
+            state = load_state(self._state_file, self._device)
+            if state is None or self._restore(state) != _RESTORED:
+                raise RuntimeError(f"{self._state_file} can be read by the trial's first worker, but not by this one")
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> int:
+        """Give the distiller a state, or set one aside that does not fit it."""
+        try:
+            self._distiller.restore(state["distiller"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}"
+            if is_out_of_memory(text):
+                raise
+            set_aside(self._state_file, f"it does not fit the student: {text}")
+            return _UNFIT
+        return _RESTORED
+
+    def _reach_rung(self, losses: dict[str, float]) -> None:
+        """Score a part of the validation items, keep everything that is needed to go on from here, report."""
+        self._distiller.check_finite()
+        metrics: dict[str, float] = {}
+        if self._is_first:
+            assert self._few is not None
+            with self._timed("evaluate"):
+                precision = self._plan.training.precision
+                metrics = self._with_lift(evaluate(self._distiller.student, *self._few, precision).summary)
+        reported = self.result(final=False, metrics=metrics, losses=losses)
+        if self._is_first:
+            state = {"distiller": self._distiller.state(), "timing": dict(self._timing), "reported": reported}
+            save_state(self._state_file, state)
+        self._report(reported)
+
+    def _finish(self, losses: dict[str, float]) -> None:
+        """Score all validation items, keep the student and its examples, report."""
+        self._distiller.check_finite()
+        scores: dict[str, Any] = {}
+        if self._is_first:
+            student, captions, questions = self._distiller.student, self._captions, self._questions
+            with self._timed("evaluate"):
+                evaluation = evaluate(student, captions, questions, self._plan.training.precision)
+                scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
+                write_examples(self._folder / "examples.parquet", captions, questions, evaluation.similarities)
+            student.save(self._folder / CHECKPOINT)
+        self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
+        if self._is_first:
+            self._state_file.unlink(missing_ok=True)  # the trial is finished: only the student is needed from here
+
+    def _with_lift(self, summary: dict[str, float]) -> dict[str, float]:
+        kept = lift_kept(summary["vqa_accuracy"], self._plan.teacher_vqa_accuracy, self._plan.chance)
         return {**summary, "vqa_lift_kept": kept}
 
-    def run() -> None:
-        losses: dict[str, float] = {}
-        while distiller.steps_done < plan.training.steps:
-            before = time.perf_counter()
-            losses = distiller.step()
-            timing["train"] += time.perf_counter() - before
-            if distiller.steps_done not in plan.rungs or distiller.steps_done == plan.training.steps:
-                continue
-            distiller.check_finite()
-            metrics: dict[str, float] = {}
-            if is_first:
-                assert small is not None
-                before = time.perf_counter()
-                metrics = with_lift(evaluate(distiller.student, *small, plan.training.precision).summary)
-                timing["evaluate"] += time.perf_counter() - before
-            reported = result(final=False, metrics=metrics, losses=losses)
-            if is_first:
-                state = {"distiller": distiller.state(), "timing": dict(timing), "reported": reported}
-                _save_state(state_file, state)
-            report(reported)
-        distiller.check_finite()
-        scores: dict[str, Any] = {}
-        if is_first:
-            before = time.perf_counter()
-            evaluation = evaluate(distiller.student, captions, questions, plan.training.precision)
-            scores = {"languages": evaluation.languages, "summary": with_lift(evaluation.summary)}
-            write_examples(folder / "examples.parquet", captions, questions, evaluation.similarities)
-            timing["evaluate"] += time.perf_counter() - before
-            distiller.student.save(folder / CHECKPOINT)
-        report(result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
-        if is_first:
-            state_file.unlink(missing_ok=True)  # the trial is finished: only the student is needed from here
-
-    try:
-        run()
-    except FloatingPointError as error:
-        report(result(final=True, failure=f"diverged: {error}", metrics={}, scores={}))
-
-
-def _save_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file whole: a reader sees the old state or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self._timing[part] += time.perf_counter() - before

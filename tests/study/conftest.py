@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
         "trials": 5,
         "constraints": {"vqa_lift_kept": {"min": -10.0}},  # what a few steps teach does not matter here
         "scheduler": {"rungs": [6], "reduction": 2.0, "evaluation_share": 0.25},
+        "confirm": {"seeds": 1, "most": 2},
     },
     "resources": {"concurrent_trials": 2},
     "tracking": {"tensorboard": True},
@@ -121,7 +122,7 @@ class Study:
     def folder(self) -> Path:
         return self.place / "runs" / "tiny"
 
-    def start(self, *settings: str) -> Run:
+    def start(self, *settings: str, address: str | None = None) -> Run:
         config = self.place / "tiny.yaml"
         config.write_text(yaml.safe_dump(TINY | {"storage": {"path": str(self.place / "runs")}}), encoding="utf-8")
         files = (self.place / f"output.{len(self.runs)}", self.place / f"errors.{len(self.runs)}")
@@ -131,6 +132,7 @@ class Study:
             "study.run",
             str(config),
             *(word for key in settings for word in ("--set", key)),
+            *(["--address", address] if address else []),
         ]
         with open(files[0], "wb") as output, open(files[1], "wb") as errors:
             process = subprocess.Popen(

@@ -49,6 +49,11 @@ def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
         (["--set", "search.space=fuller"], ["search.space", "fuller", "did you mean full?"]),
         (["--set", "storage.optuna=env:NO_SUCH_DATABASE"], ["storage.optuna", "NO_SUCH_DATABASE"]),
         (["--name", "../elsewhere"], ["name", "../elsewhere"]),
+        (["--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "nothing answers there"]),
+        (["--address", "head"], ["--address head", "10.0.0.1:6379"]),
+        (["--set", "search.start_from=[elsewhere]"], ["search.start_from", "elsewhere", "known"]),
+        (["--set", "search.confirm.seed=1"], ["search.confirm.seed", "search.confirm.seeds"]),
+        (["--set", "tracking.mlflow=env:NO_SUCH"], ["tracking.mlflow", "NO_SUCH is not set"]),
         (["--set", "storage.path=FILE/runs"], ["storage.path", "FILE/runs/emoji-clip", "--set storage.path="]),
         (["--set", "storage.path=HELD"], ["HELD/emoji-clip", "already running", f"process {os.getpid()} "]),
     ],
@@ -84,7 +89,8 @@ def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(tmp_p
 
 def ended_study(folder: Path, **states: str) -> list[str]:
     """Write a study of the trials ``t0=state, …`` that has ended; gives the arguments that lead to it."""
-    arguments = ["--set", f"storage.path={folder}", "--set", f"search.trials={len(states)}"]
+    settings = [f"storage.path={folder}", f"search.trials={len(states)}", "search.confirm.seeds=0"]
+    arguments = [word for setting in settings for word in ("--set", setting)]
     config = load_config("emoji_clip", arguments[1::2])
     ledger = Ledger(folder / config.name)
     ledger.trials_folder.mkdir(parents=True)
@@ -111,7 +117,7 @@ def test_a_study_that_has_ended_shows_its_front_and_why_trials_failed(
     assert main(arguments) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
-    assert "finished; for more, raise search.trials, now 3" in shown.out
+    assert "finished (search.trials: 3 trials); to go on" in shown.out
     assert "│ 00001 " in shown.out
     assert "│ 00002 " not in shown.out
     assert "Trial 00000 failed: failed: [/tmp] is [bold]full[/bold]\n" in shown.out

@@ -20,6 +20,7 @@ import pytest
 
 from study.config import StudyConfig, dump_config, load_config
 from study.dashboard import main
+from study.ledger import Ledger
 from trainables.artifacts import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,9 @@ class Shown:
         self.folder = place / name
         write_text(self.folder / "config.yaml", dump_config(self.config))
         self.optuna = optuna.create_study(
-            storage=f"sqlite:///{self.folder / 'study.db'}", study_name=name, directions=["maximize", "minimize"]
+            storage=f"sqlite:///{self.folder / 'study.db'}",
+            study_name=Ledger(self.folder).study_name,
+            directions=["maximize", "minimize"],
         )
         self.optuna.set_metric_names(["retrieval_map", "vqa_variance"])
         self.finish("dr")
@@ -89,7 +92,7 @@ def get(url: str, method: str = "GET", **headers: str) -> Any:
 
 def test_it_shows_what_the_study_has_told_optuna_and_what_it_tells_meanwhile(shown: Shown, address: str) -> None:
     [summary] = get(f"{address}/api/studies")["study_summaries"]
-    assert summary["study_name"] == "emoji-clip"
+    assert summary["study_name"] == Ledger(shown.folder).study_name
     detail = get(f"{address}/api/studies/{summary['study_id']}")
     assert detail["objective_names"] == ["retrieval_map", "vqa_variance"]
     [trial] = detail["trials"]
@@ -154,7 +157,7 @@ def test_a_study_is_found_by_its_configuration_and_in_a_database_of_the_environm
     arguments = ["emoji_clip", "--set", f"storage.path={shown.folder.parent}"]
     with dashboard(*arguments) as (_process, address):
         assert len(get(f"{address}/api/studies")["study_summaries"]) == 1
-    elsewhere = [*arguments, "--set", "storage.path=elsewhere", "--set", "storage.optuna=env:STUDY_DATABASE"]
+    elsewhere = [*arguments, "--set", "storage.optuna=env:STUDY_DATABASE"]
     with dashboard(*elsewhere, STUDY_DATABASE=f"sqlite:///{shown.folder / 'study.db'}") as (_process, address):
         assert len(get(f"{address}/api/studies")["study_summaries"]) == 1
 
@@ -164,8 +167,8 @@ def test_a_study_is_found_by_its_configuration_and_in_a_database_of_the_environm
     [
         (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
         (["EMPTY"], ["no study in EMPTY", "config.yaml"]),
-        (["--set", "storage.path=EMPTY"], ["no study in EMPTY/emoji-clip", "study.db", "study.run"]),
-        (["SHOWN", "--name", "other"], ["sqlite holds no study other"]),
+        (["--set", "storage.path=EMPTY"], ["no study in EMPTY/emoji-clip", "study.json", "study.run"]),
+        (["SHOWN", "--set", "storage.optuna=env:ELSEWHERE"], ["env:ELSEWHERE holds no study emoji-clip"]),
         (["SHOWN", "--set", "storage.optuna=env:NO_SUCH"], ["storage.optuna", "NO_SUCH is not set"]),
         (["SHOWN", "--set", "storage.optuna=env:SECRET"], ["storage.optuna: env:SECRET cannot be read"]),
         (["SHOWN", "--port", "TAKEN"], ["--port", "already in use", "0 for one that is free"]),
@@ -186,6 +189,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setenv("SECRET", "postgresql://me:hush@127.0.0.1:9/db")
     monkeypatch.delenv("NO_SUCH", raising=False)
+    other = shown.folder.parent / "other.db"
+    optuna.create_study(storage=f"sqlite:///{other}", study_name="other", load_if_exists=True)
+    monkeypatch.setenv("ELSEWHERE", f"sqlite:///{other}")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         places = {"EMPTY": str(tmp_path), "SHOWN": str(shown.folder), "TAKEN": str(taken.getsockname()[1])}
 
@@ -217,6 +223,7 @@ def test_help_loads_nothing_slow() -> None:
 import atexit, sys
 atexit.register(lambda: print("imported:", *sorted({"optuna", "optuna_dashboard", "ray", "torch"} & set(sys.modules))))
 from study.dashboard import main
+from study.ledger import Ledger
 main(["--help"])
 """
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -27,7 +27,8 @@ NOISE = re.compile(r"\bray\b(?!: \d+ s| +│)|raylet|\(pid|WARN|Warning|Tracebac
 
 def told(study: Study) -> dict[int, FrozenTrial]:
     """Optuna's trials that were asked for, by number."""
-    opened = optuna.load_study(study_name="tiny", storage=f"sqlite:///{study.folder / 'study.db'}")
+    name = study.read("study.json")["optuna_study"]
+    opened = optuna.load_study(study_name=name, storage=f"sqlite:///{study.folder / 'study.db'}")
     return {trial.number: trial for trial in opened.get_trials() if trial.state != TrialState.WAITING}
 
 
@@ -55,7 +56,16 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
     study, outcome = finished
     assert outcome.code == 0, study.runs[0].said()
     assert [line for line in (outcome.output + outcome.errors).splitlines() if NOISE.search(line)] == []
-    for stage in ("start Ray", "prepare data", "fit teacher", "cache teacher", "search", "test the front", "report"):
+    for stage in (
+        "start Ray",
+        "prepare data",
+        "fit teacher",
+        "cache teacher",
+        "search",
+        "confirm the front",
+        "test the front",
+        "report",
+    ):
         assert re.search(rf"^{stage}: \d+ s$", outcome.errors, re.MULTILINE), outcome.errors
     assert re.search(
         r"^trials 5/5: 0 running, \d complete, \d stopped, 0 failed; front \d", outcome.errors, re.MULTILINE
@@ -98,6 +108,13 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
     assert members
     assert set(members) == set(trials.index[trials["on_front"]])
     assert front["hypervolume"] > 0
+    for member in [*front["members"], *front["neighbours"]]:
+        assert member["confirmed"]["seeds"] == 1
+        folder = study.folder / "trials" / member["trial"] / "confirm" / "01"
+        assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["state"] == "complete"
+        begun = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        assert begun["recipe"] == member["recipe"]
+        assert begun["seed"] != study.recipes()[member["number"]]["seed"]
     for number, member in members.items():
         assert member["recipe"] == study.recipes()[number]["recipe"]
         assert {"retrieval_map", "vqa_variance", "vqa_lift_kept"} <= set(member["test"])
@@ -115,7 +132,7 @@ def test_the_command_of_a_finished_study_shows_it_again_at_once(finished: tuple[
     again = study.run()
     assert again.code == 0
     assert again.errors == ""
-    assert "is finished; for more, raise search.trials, now 5" in again.output
+    assert "is finished (search.trials: 5 trials); to go on, raise what ended it." in again.output
     assert first.output in again.output
     assert again.seconds < 20
     assert {path: path.stat().st_mtime_ns for path in study.folder.glob("trials/**/*")} == before

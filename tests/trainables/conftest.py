@@ -193,4 +193,6 @@ def plan(data_paths: Paths, teacher: DualEncoder, few_questions: VisualQuestions
         workers=0,
         cpus_per_worker=1,
         gpus_per_worker=0,
+        retries=1,
+        memory_gb=None,
     )

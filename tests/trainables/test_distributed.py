@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainables.distributed import gather, worker
+from trainables.distributed import gather, maximum, worker
 from trainables.recipe import Replication
 from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task
 
@@ -79,6 +79,7 @@ def share_of(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
     try:
         assert worker() == (rank, WORKERS)
+        assert maximum(0.5 + rank, torch.device("cpu")) == 0.5 + WORKERS - 1
         part = slice(rank * SHARE, (rank + 1) * SHARE)
         found = {name: gradients(name, part) for name in LOSSES}
         torch.save({**found, "sum": gradients_of_a_sum()}, f"{folder}/{rank}.pt")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import resource
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,14 @@ from PIL import Image
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import evaluate
+from trainables.fencing import held
 from trainables.models.factory import load_model
-from trainables.recipe import Recipe
+from trainables.recipe import Recipe, Replication
 from trainables.teacher_cache import TeacherCache
 from trainables.worker import train
 
 METRICS = {"retrieval_map", "vqa_accuracy", "vqa_variance", "vqa_std", "vqa_variance_noise", "vqa_lift_kept"}
-RESULT = {"step", "final", "seconds", "timing", "parameters", "metrics"}
+RESULT = {"step", "final", "seconds", "timing", "parameters", "trained_parameters", "memory_gb", "metrics"}
 
 
 def reports_of(plan: TrialPlan) -> list[dict[str, Any]]:
@@ -53,12 +57,20 @@ def test_reports_come_at_rungs_and_at_the_end(rung_plan: TrialPlan) -> None:
     assert reports[0]["seconds"] < reports[1]["seconds"] < last["seconds"]
     assert all(value > 0 for value in last["timing"].values())
     assert sum(last["timing"].values()) <= last["seconds"]
+    assert 0.1 < reports[0]["memory_gb"] <= last["memory_gb"] < 10
+    assert last["trained_parameters"] == last["parameters"]  # the student is as wide as its teacher
+
+
+def test_trained_parameters_count_the_projections_of_matched_layers(plan: TrialPlan) -> None:
+    narrow = plan.student.model_copy(update={"text": plan.student.text.model_copy(update={"width": 32})})
+    (report,) = reports_of(plan.model_copy(update={"student": narrow}))
+    assert report["trained_parameters"] - report["parameters"] == 2 * (32 * 64 + 64)  # two layers of the text tower
 
 
 def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) -> None:
     last = reports_of(rung_plan)[-1]
     folder = Path(rung_plan.folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet", "worker.lock"]
     assert sorted(path.name for path in (folder / "checkpoint").iterdir()) == ["model.safetensors", "spec.json"]
     student = load_model(folder / "checkpoint")
     assert student.parameter_count() == last["parameters"]
@@ -67,24 +79,79 @@ def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) 
     assert evaluate(student, captions, questions, "fp32").languages == last["scores"]["languages"]
 
 
-def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(rung_plan: TrialPlan, tmp_path: Path) -> None:
-    whole = reports_of(rung_plan.model_copy(update={"folder": str(tmp_path / "whole")}))[-1]
-    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+def interrupt_at(step: int, plan: TrialPlan) -> None:
+    """Run a trial and end it as Ray does, when it reports this step."""
 
-    def interrupt(report: dict[str, Any]) -> None:
-        if report["step"] == 4:
+    def report(result: dict[str, Any]) -> None:
+        if result["step"] == step:
             raise SystemExit
 
     with pytest.raises(SystemExit):
-        train(interrupted, interrupt)
+        train(plan, report)
+
+
+@pytest.fixture
+def whole(rung_plan: TrialPlan, tmp_path: Path) -> dict[str, Any]:
+    """The last result of the trial of `rung_plan` without an interruption, its student in ``whole/``."""
+    return reports_of(rung_plan.model_copy(update={"folder": str(tmp_path / "whole")}))[-1]
+
+
+def assert_same_end(report: dict[str, Any], folder: Path, whole: dict[str, Any]) -> None:
+    assert report["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
+    assert report["losses"] == pytest.approx(whole["losses"], rel=1e-6)
+    ours, theirs = (load_model(path / "checkpoint").state_dict() for path in (folder.with_name("whole"), folder))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(
+    rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+    interrupt_at(4, interrupted)
+    with held(tmp_path / "interrupted", patience=0):
+        pass  # the process lives on, and the trial is free
     torch.manual_seed(99)  # whatever has happened since
     reports = reports_of(interrupted)
     # Nobody may have heard of the rung that the interruption came at: it is reported again.
     assert [(report["step"], report["final"]) for report in reports] == [(4, False), (6, True)]
-    assert reports[-1]["metrics"] == pytest.approx(whole["metrics"], rel=1e-6)
-    assert reports[-1]["losses"] == pytest.approx(whole["losses"], rel=1e-6)
-    ours, theirs = (load_model(tmp_path / name / "checkpoint").state_dict() for name in ("whole", "interrupted"))
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    assert_same_end(reports[-1], tmp_path / "interrupted", whole)
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed", "of another student"])
+def test_trial_whose_state_cannot_be_used_starts_again_to_the_same_end(
+    damage: str, rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
+    state = tmp_path / "interrupted" / "checkpoint" / "state.pt"
+    if damage == "of another student":
+        text = interrupted.student.text.model_copy(update={"width": 32})
+        other = interrupted.student.model_copy(update={"text": text})
+        interrupt_at(4, interrupted.model_copy(update={"student": other}))
+    else:
+        interrupt_at(4, interrupted)
+        content = bytearray(state.read_bytes())
+        content[-100] ^= 1
+        state.write_bytes(content[: len(content) // 2] if damage == "torn" else content)
+    reports = reports_of(interrupted)
+    assert [report["step"] for report in reports] == [2, 4, 6]
+    assert_same_end(reports[-1], tmp_path / "interrupted", whole)
+    assert "starts again from step 0" in caplog.text
+    assert state.with_name("state.pt.unreadable").exists()
+
+
+def test_trial_waits_for_an_older_worker_of_it(plan: TrialPlan, caplog: pytest.LogCaptureFixture) -> None:
+    reports: list[dict[str, Any]] = []
+    newcomer = threading.Thread(target=train, args=(plan, reports.append), daemon=True)
+    with held(Path(plan.folder)):
+        newcomer.start()
+        until = time.monotonic() + 30
+        while "waiting for it to end" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.02)
+        assert "waiting for it to end" in caplog.text
+        assert not reports
+        assert not (Path(plan.folder) / "checkpoint").exists()
+    newcomer.join(60)
+    assert [report["final"] for report in reports] == [True]
 
 
 def test_recipe_that_diverges_is_a_result_and_no_error(plan: TrialPlan, cache: TeacherCache, tmp_path: Path) -> None:
@@ -93,6 +160,7 @@ def test_recipe_that_diverges_is_a_result_and_no_error(plan: TrialPlan, cache: T
     paths = plan.paths.model_copy(update={"cache": str(tmp_path / "cache")})
     (report,) = reports_of(plan.model_copy(update={"paths": paths}))
     assert report["failure"].startswith("diverged: the gradient is nan at step 1")
+    assert report["cause"] == "diverged"
     assert report["final"]
     assert report["step"] == 0
     assert report["metrics"] == report["scores"] == {}
@@ -109,6 +177,21 @@ def test_last_step_that_diverges_is_a_failure_too(plan: TrialPlan) -> None:
     recipe = Recipe(strategy="dr", learning_rate=1e30)
     (report,) = reports_of(plan.model_copy(update={"recipe": recipe, "training": training}))
     assert report["failure"].startswith("diverged")
+
+
+def test_recipe_that_needs_too_much_memory_is_a_result_and_leaves_the_process_usable(plan: TrialPlan) -> None:
+    queue = Replication(queue_size=2**28)  # 34 GB
+    greedy = plan.model_copy(update={"recipe": Recipe(strategy="dr", replication=queue), "memory_gb": 4.0})
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    (report,) = reports_of(greedy)
+    assert report["failure"].startswith("out of memory: ")
+    assert report["cause"] == "out_of_memory"
+    assert report["final"]
+    assert report["step"] == 0
+    assert report["memory_gb"] < 4
+    assert report["metrics"] == report["scores"] == {}
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert "failure" not in reports_of(plan)[-1]
 
 
 def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trainables.models.spec import ModelSpec
+from trainables.models.spec import SPEC_FILE, ModelSpec
 
-SPEC_FILE = "spec.json"
 WEIGHTS_FILE = "model.safetensors"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from trainables.models.dual_encoder import SPEC_FILE, WEIGHTS_FILE, DualEncoder
+from trainables.models.dual_encoder import WEIGHTS_FILE, DualEncoder
 from trainables.models.openclip import OpenClipEncoder
-from trainables.models.spec import ModelSpec
+from trainables.models.spec import SPEC_FILE, ModelSpec
 
 _FAMILIES = {"clip": OpenClipEncoder}
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+SPEC_FILE = "spec.json"  # of a saved model, beside its weights
+
 # Strict: neither `true` nor "3" is a number.
 Count = Annotated[int, Field(ge=1, strict=True)]
 
@@ -55,3 +57,20 @@ class ModelSpec(Typed):
     embed_dim: Count
     image: ImageTower
     text: TextTower
+
+    def parameter_count(self) -> int:
+        """How many parameters a model of these sizes has, without building it (open_clip's `CustomTextCLIP`)."""
+        image, text = self.image, self.text
+        patches = (image.image_size // image.patch_size) ** 2
+        of_images = image.width * (3 * image.patch_size**2 + 1 + (patches + 1)) + 4 * image.width
+        of_texts = text.width * (text.vocab_size + text.context_length) + 2 * text.width
+        projections = (image.width + text.width) * self.embed_dim
+        logit_scale = 1
+        return of_images + of_texts + _layers(image) + _layers(text) + projections + logit_scale
+
+
+def _layers(tower: _Tower) -> int:
+    """Parameters of a tower's transformer layers: attention, an MLP four times as wide, two layer norms."""
+    width = tower.width
+    attention, mlp, norms = 4 * width**2 + 4 * width, 8 * width**2 + 5 * width, 4 * width
+    return tower.layers * (attention + mlp + norms)

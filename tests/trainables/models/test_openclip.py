@@ -136,3 +136,13 @@ def test_logit_scale_is_kept_within_clips_range(model: DualEncoder, scale: float
         copy.clip.logit_scale.fill_(scale).log_()
         copy.clamp_logit_scale()
     assert float(copy.logit_scale.detach()) == pytest.approx(clamped, rel=1e-5)
+
+
+@pytest.mark.parametrize(("image_layers", "text_layers", "width"), [(1, 3, 64), (2, 1, 32)])
+def test_parameters_are_counted_from_the_sizes_alone(image_layers: int, text_layers: int, width: int) -> None:
+    spec = ModelSpec(
+        embed_dim=48,
+        image=ImageTower(layers=image_layers, width=width, head_width=32, patch_size=8, image_size=24),
+        text=TextTower(layers=text_layers, width=96, head_width=32, context_length=9, vocab_size=500),
+    )
+    assert spec.parameter_count() == build_model(spec, seed=0).parameter_count()
