@@ -36,6 +36,7 @@ from syne_tune.optimizer.schedulers.multiobjective.multiobjective_priority impor
 from study.checks import checked_space, surroundings
 from study.config import load_config
 from tests.benchmarks.contenders import MendedPriority, OptunaAlone, Ours, SyneTuneMOASHA, Task
+from tests.benchmarks.driver import in_memory
 from tests.benchmarks.record import Recording, read_recording
 from tests.benchmarks.simulation import Contender, simulate
 from tests.benchmarks.surrogate import Surrogate, held_out_errors
@@ -101,16 +102,11 @@ def search_once(recording: Recording, surrogate: Surrogate, name: str, variant: 
     is_bare = name == WITHOUT_KNOWN
     task = task_of(recording, budget, () if is_bare else ("known",))
     make = CONTENDERS[OURS if is_bare else name][variant]
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         rng = np.random.default_rng(seed)
         contender = make(task, seed, Path(folder))
         outcome = simulate(contender, surrogate, budget * recording.levels[-1], WORKERS, rng)
     return outcome.hypervolume(task.config.search.directions, task.config.search.bounds, recording.reference)
-
-
-def _memory() -> str | None:
-    """A file system in memory if there is one: thousands of ledgers are written."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 _recording: Recording

@@ -1,10 +1,11 @@
 """What a training would have given: a model of the recorded trials, fast enough to search on thousands of times.
 
 Extremely randomised trees (Geurts et al. 2006, "Extremely randomized trees") predict all metrics at all levels at once
-from a recipe's encoding. What they cannot predict is drawn: the residuals of one recorded trial, all its metrics and
+from a recipe's encoding. The noise of a training is drawn: the residuals of one recorded trial, all its metrics and
 levels together, so that noise is correlated as it was in the recording; and of a trial that was predicted to go
 about as the new one, so that noise is as large as it is for such recipes. Residuals are those of trials that the model
-had not seen: they hold its own error beside the noise of a training, so a search on it is noisier than a real one.
+had not seen, so they hold its own error too: each metric's are scaled down to the noise between trainings of one recipe
+with different seeds, which the recording holds some of.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from trainables.recipe import STRATEGY_NAMES, LayerMapping, Recipe
 
 Floats = NDArray[np.float64]
 
-_TREES, _LEAF, _FEATURES = 300, 2, 0.5
+_TREES, _FEATURES = 300, 0.5
 _FOLDS = 10
 _ALIKE = 20  # recorded trials from which the residuals of a new one are drawn
 # Predicted as logarithms: what is positive by nature stays so, and errors are in proportion.
@@ -105,7 +106,7 @@ class Forest:
     def fit(cls, inputs: Floats, outputs: Floats, seed: int) -> Forest:
         """Fit to ``inputs`` [N, F] and ``outputs`` [N, outputs]; outputs weigh equally, whatever their scale."""
         mean, scale = outputs.mean(axis=0), outputs.std(axis=0)
-        model = ExtraTreesRegressor(_TREES, min_samples_leaf=_LEAF, max_features=_FEATURES, random_state=seed)
+        model = ExtraTreesRegressor(_TREES, max_features=_FEATURES, random_state=seed)
         trees = [one.tree_ for one in model.fit(inputs, (outputs - mean) / scale).estimators_]
         roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
         children = [
@@ -136,12 +137,11 @@ class Surrogate:
     def __init__(self, recording: Recording, space: SearchSpace, around: Surroundings, seed: int = 0) -> None:
         self.levels = recording.levels
         self._around = around
-        inputs = _inputs(recording, space, around)
-        outputs = _outputs(recording)
+        inputs, outputs = _data(recording, space, around)
         self._forest = Forest.fit(inputs, outputs, seed)
-        unseen = _unseen(inputs, outputs, seed)
-        self._residuals = outputs - unseen
-        self._residuals -= self._residuals.mean(axis=0)
+        residuals = outputs - _unseen(inputs, outputs, seed)
+        residuals -= residuals.mean(axis=0)
+        self._noise = residuals * np.minimum(1.0, noise(recording) / residuals.std(axis=0))
         self._scale = outputs.std(axis=0)
         self._predicted = np.stack([self._forest.predict(row) for row in inputs]) / self._scale
 
@@ -154,7 +154,7 @@ class Surrogate:
         output = self._forest.predict(encoded(recipe, self._around))
         distance = np.square(self._predicted - output / self._scale).sum(axis=1)
         alike = np.argpartition(distance, _ALIKE)[:_ALIKE]
-        return self._metrics(output), self._metrics(output + self._residuals[rng.choice(alike)])
+        return self._metrics(output), self._metrics(output + self._noise[rng.choice(alike)])
 
     def _metrics(self, output: Floats) -> Floats:
         table = output.reshape(len(self.levels), len(METRICS))
@@ -166,8 +166,8 @@ def held_out_errors(recording: Recording, space: SearchSpace, around: Surroundin
 
     ``r2`` and ``mae`` are in the metric's own unit; ``spearman`` is the correlation of ranks.
     """
-    outputs = _outputs(recording)
-    unseen = _unseen(_inputs(recording, space, around), outputs, seed)
+    inputs, outputs = _data(recording, space, around)
+    unseen = _unseen(inputs, outputs, seed)
     columns = pd.MultiIndex.from_product([recording.levels, METRICS])
     rows = []
     for place, (level, metric) in enumerate(columns):
@@ -186,13 +186,26 @@ def held_out_errors(recording: Recording, space: SearchSpace, around: Surroundin
     return pd.DataFrame(rows)
 
 
-def _inputs(recording: Recording, space: SearchSpace, around: Surroundings) -> Floats:
-    rows = recording.recipes.to_dict("records")
-    return np.stack([encoded(recipe_of(row, space, around), around) for row in rows])
+def noise(recording: Recording) -> Floats:
+    """The standard deviation of each output [outputs] between trainings of one recipe, over recipes that have several."""
+    outputs = _outputs(recording)
+    groups = pd.DataFrame(outputs).groupby(recording.scores.index.to_numpy())
+    freedom = len(outputs) - groups.ngroups
+    if not freedom:
+        raise ValueError("the recording has no recipe that was trained twice: its noise is not known")
+    return np.asarray(np.sqrt(np.square(outputs - groups.transform("mean").to_numpy()).sum(axis=0) / freedom))
+
+
+def _data(recording: Recording, space: SearchSpace, around: Surroundings) -> tuple[Floats, Floats]:
+    """What the model learns from: inputs [N, F] and outputs [N, outputs], a row a recipe, its trainings averaged."""
+    rows = recording.recipes[~recording.recipes.index.duplicated()].sort_index().to_dict("records")
+    inputs = np.stack([encoded(recipe_of(row, space, around), around) for row in rows])
+    outputs = pd.DataFrame(_outputs(recording)).groupby(recording.scores.index.to_numpy()).mean()
+    return inputs, outputs.to_numpy()
 
 
 def _outputs(recording: Recording) -> Floats:
-    """What the model predicts, [N, levels · METRICS]."""
+    """What the model predicts, a row a training [N, levels · METRICS]."""
     columns = [f"{name}@{level}" for level in recording.levels for name in METRICS]
     table = recording.scores[columns].to_numpy(dtype=float)
     positive = np.tile(_POSITIVE, len(recording.levels))
@@ -200,7 +213,7 @@ def _outputs(recording: Recording) -> Floats:
 
 
 def _unseen(inputs: Floats, outputs: Floats, seed: int) -> Floats:
-    """Every trial's outputs as predicted by a model that was fitted without it."""
+    """Every recipe's outputs as predicted by a model that was fitted without it."""
     predicted = np.empty_like(outputs)
     for fitted, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(inputs):
         forest = Forest.fit(inputs[fitted], outputs[fitted], seed)
