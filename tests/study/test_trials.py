@@ -13,7 +13,6 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from study.warm_start import StartingPoint
 
 from search_spaces.space import Choice, FloatRange, SearchSpace
 from study.checks import checked_space, surroundings
@@ -23,6 +22,7 @@ from study.ledger import Ledger, TrialRecord
 from study.samplers import _FewTrials, open_storage, patiently
 from study.selection import front
 from study.trials import Trials
+from study.warm_start import StartingPoint
 from trainables.layer_mapping import mapped_layers
 
 GOOD = {"retrieval_map": 0.3, "vqa_variance": 9.0, "vqa_std": 3.0, "vqa_accuracy": 0.4, "vqa_lift_kept": 0.75}
