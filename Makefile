@@ -1,13 +1,16 @@
 # make study   set everything up and run the embedded study
 # make test    set everything up and run the tests
 # make lint    set everything up and check format, style, types and the direction of imports
+# make crashtest  kill tiny studies for real, KILLS times at random moments, and check that nothing is lost
 # make venv    set everything up
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KILLS ?= 50
+SEED ?= 0
 
-.PHONY: study test lint venv clean
+.PHONY: study test lint crashtest venv clean
 
 study: venv
 	$(BIN)/python -m study.run
@@ -20,6 +23,9 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+crashtest: venv
+	$(BIN)/python -m tests.crash.crashtest --kills $(KILLS) --seed $(SEED)
 
 venv: $(STAMP)
 

@@ -174,7 +174,8 @@ def promotion_order(values: ArrayLike, directions: Directions, violations: Array
     scaled = _scaled(costs, finite)
     less_is_better = dict.fromkeys(directions, _MINIMISE)
     corner = dict.fromkeys(directions, _NORMALISED_REFERENCE)
-    for one_tier in np.unique(tier[finite]):
+    tiers, sizes = np.unique(tier[finite], return_counts=True)
+    for one_tier in tiers[sizes > 1]:  # a row that is alone in its tier has its place already
         in_tier = np.flatnonzero(finite & (tier == one_tier))
         rank[in_tier] = nondomination_rank(costs[in_tier], less_is_better)
         for one_rank in np.unique(rank[in_tier]):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from analysis.pareto import Constraints, Directions, feasible, hypervolume, nondominated
+from analysis.pareto import feasible, hypervolume, nondominated
 from study.config import SearchConfig
 from study.ledger import Ledger
 
@@ -19,7 +19,10 @@ Result = Mapping[str, Any]
 
 
 class Budget:
-    """What is left of a study's budget, from its ledger alone, so that it holds over all runs of the study."""
+    """What is left of a study's budget. It holds over all runs of the study: all that it counts is in the ledger.
+
+    It is given each result once, in the order in which trials ended, so that it costs as much late in a study as early.
+    """
 
     def __init__(self, config: SearchConfig, ledger: Ledger, reference: Mapping[str, float]) -> None:
         """``reference``: the point that hypervolume is measured from."""
@@ -28,55 +31,56 @@ class Budget:
         self._reference = reference
         self._before = ledger.search_seconds()
         self._since = time.monotonic()
+        self._ran = 0
+        self._failed_in_a_row = 0
+        self._refused_in_a_row = 0
+        self._front: list[list[float]] = []
+        self._hypervolume = 0.0
+        self.idle = 0  # trials that ended since the last one that made the hypervolume grow
 
     def save(self) -> None:
         """Record the time spent so far; called at the end of every trial."""
         self._ledger.spent(self._before + time.monotonic() - self._since)
 
-    def over(self, begun: int, finished: Sequence[Result]) -> str | None:
-        """Why no further trial begins, None as long as one may.
+    def take(self, result: Result) -> None:
+        """Count a trial that has ended; ``result`` as in result.json."""
+        if was_refused(result):
+            self._refused_in_a_row += 1
+            return
+        self._refused_in_a_row = 0
+        self._ran += 1
+        self._failed_in_a_row = self._failed_in_a_row + 1 if result["state"] == "failed" else 0
+        self.idle = 0 if self._grows(result) else self.idle + 1
 
-        Args:
-            begun: trials that are under way.
-            finished: results in the order in which trials ended.
-        """
-        run = [result for result in finished if not was_refused(result)]
-        if begun + len(run) >= self._config.trials:
-            return f"search.trials: {self._config.trials} trials"
+    def over(self, under_way: int) -> str | None:
+        """Why no further trial begins while so many are under way, None as long as one may."""
+        config = self._config
+        if under_way + self._ran >= config.trials:
+            return f"search.trials: {config.trials} trials"
         hours = (self._before + time.monotonic() - self._since) / 3600
-        if self._config.hours is not None and hours >= self._config.hours:
-            return f"search.hours: {self._config.hours:g} hours"
-        if self._config.patience is not None:
-            idle = idle_trials(run, self._config.directions, self._config.bounds, self._reference)
-            if idle >= self._config.patience:
-                return f"search.patience: the last {idle} trials left the hypervolume as it was"
-        last = [result["state"] == "failed" for result in run[-_FAILURES_IN_A_ROW:]]
-        if len(last) == _FAILURES_IN_A_ROW and all(last):
-            return f"the last {len(last)} trials failed"
-        refused = [was_refused(result) for result in finished[-_REFUSALS_IN_A_ROW:]]
-        if len(refused) == _REFUSALS_IN_A_ROW and all(refused):
-            return f"search.limits: the last {len(refused)} recipes were foreseen to need more than they allow"
+        if config.hours is not None and hours >= config.hours:
+            return f"search.hours: {config.hours:g} hours"
+        if config.patience is not None and self.idle >= config.patience:
+            return f"search.patience: the last {self.idle} trials left the hypervolume as it was"
+        if self._failed_in_a_row >= _FAILURES_IN_A_ROW:
+            return f"the last {self._failed_in_a_row} trials failed"
+        if self._refused_in_a_row >= _REFUSALS_IN_A_ROW:
+            return (
+                f"search.limits: the last {self._refused_in_a_row} recipes were foreseen to need more than they allow"
+            )
         return None
+
+    def _grows(self, result: Result) -> bool:
+        """Take a result's objectives in; whether they made the hypervolume grow."""
+        directions, metrics = self._config.directions, result["metrics"]
+        if result["state"] != "complete" or not feasible(metrics, self._config.bounds):
+            return False
+        values = np.asarray([*self._front, [metrics[name] for name in directions]])
+        self._front = values[nondominated(values, directions)].tolist()
+        before, self._hypervolume = self._hypervolume, hypervolume(self._front, directions, self._reference)
+        return self._hypervolume > before
 
 
 def was_refused(result: Result) -> bool:
     """Whether a trial was never run, since it was foreseen not to fit: it costs no budget."""
     return bool(result["state"] == "infeasible" and result["steps"] == 0)
-
-
-def idle_trials(
-    finished: Sequence[Result], directions: Directions, constraints: Constraints, reference: Mapping[str, float]
-) -> int:
-    """How many trials ended since the last one that made the hypervolume of the feasible complete ones grow."""
-    front: list[list[float]] = []
-    best, since = 0.0, 0
-    for result in finished:
-        since += 1
-        metrics = result["metrics"]
-        if result["state"] == "complete" and feasible(metrics, constraints):
-            values = np.asarray([*front, [metrics[name] for name in directions]])
-            front = values[nondominated(values, directions)].tolist()
-            volume = hypervolume(front, directions, reference)
-            if volume > best:
-                best, since = volume, 0
-    return since

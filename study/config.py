@@ -150,7 +150,7 @@ class SearchConfig(Typed):
     # its front; a YAML file, its recipes.
     start_from: tuple[str, ...] = ("known",)
     sampler: Sampler = "tpe"
-    trials: Count = 18
+    trials: Count = 20
     hours: Positive | None = None  # wall time of the search, over all runs; trials that are under way still end
     patience: Count | None = None  # trials in a row whose results leave the hypervolume as it was
     objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})

@@ -19,7 +19,7 @@ from study.errors import UserError
 from study.foresight import Foresight
 from study.ledger import Ledger, TrialRecord
 from study.progress import Progress
-from study.results import print_time, write_report
+from study.results import print_time, withdraw_report, write_report
 from study.samplers import open_storage
 from study.search_stage import Search
 from study.selection import front
@@ -58,6 +58,7 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
     for point in trials.start_from(plan.starting_points):
         for message in point.messages:
             progress.note(message)
+    withdraw_report(ledger.folder)
     write_json(ledger.folder / "environment.json", describe_environment())
     with progress.shown():
         with ExitStack() as stack:

@@ -123,6 +123,14 @@ def check_address(address: str | None) -> None:
         ) from None
 
 
+def prepare_process(address: str | None) -> None:
+    """Set what Ray reads from the environment as soon as it is imported; what the user has set stays."""
+    for name, value in _PROCESS_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is not None and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 @contextmanager
 def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dict[str, float]]:
     """A Ray of our own on this machine, stopped at the end, or a running one that is left alone; gives its resources.
@@ -130,7 +138,6 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
     Raises:
         UserError: if the address does not answer, or its cluster has no room for the drivers of trials.
     """
-    os.environ.update({key: value for key, value in _PROCESS_SETTINGS.items() if key not in os.environ})
     import ray
 
     try:
@@ -155,8 +162,13 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, ValueError) as error:
-        where = "this machine's Ray" if address is None else f"--address {address}: no Ray answers there"
-        raise UserError(f"{where}: {' '.join(str(error).split())[:200]}") from None
+        reason = " ".join(str(error).split())[:200]
+        if address is None:
+            raise UserError(f"Ray cannot start on this machine: {reason}") from None
+        raise UserError(
+            f"--address {address}: no Ray answers there: {reason}; if the cluster asks for a token, RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH must hold it"
+        ) from None
     try:
         signal.signal(signal.SIGTERM, _interrupt)  # Ray has taken it for itself
         available: dict[str, float] = ray.cluster_resources()
@@ -168,6 +180,15 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
         yield available
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether there is a token of Ray's where Ray looks for one.
+
+    `ray start` asks for it from then on, but `ray.init` does not show it to an address that is named.
+    """
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

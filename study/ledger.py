@@ -12,13 +12,15 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from study.errors import UserError
-from trainables.artifacts import write_json
+from trainables.artifacts import remove_half_written, write_json
+from trainables.config import STATE
 from trainables.recipe import Recipe
 
 _LOCK = "study.lock"
@@ -89,8 +91,11 @@ class Ledger:
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
         lock.flush()
         self._lock = lock
+        remove_half_written(self.folder)
         for path in self.trials_folder.glob("**/reports.jsonl"):
             _cut_torn_tail(path)
+        for path in self.trials_folder.glob("**/result.json"):
+            _forget_state(path.parent)
 
     def set_aside(self) -> Path | None:
         """Move the study to a folder beside this one, whole, and open an empty one; None if there was no study.
@@ -173,6 +178,7 @@ class Ledger:
             "finished": _now(),
         }
         write_json(record.folder / "result.json", result)
+        _forget_state(record.folder)
         return result
 
 
@@ -191,6 +197,12 @@ def _cut_torn_tail(path: Path) -> None:
         if len(whole) < len(content):
             with open(path, "r+b") as file:
                 file.truncate(len(whole))
+
+
+def _forget_state(training: Path) -> None:
+    """What a training would go on from is not needed once its result is written, and never goes before."""
+    with suppress(OSError):  # it only takes room
+        (training / STATE).unlink(missing_ok=True)
 
 
 def _now() -> str:

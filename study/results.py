@@ -17,12 +17,17 @@ _COLUMNS = ("trial", "strategy", "validation: mAP", *_SCORES, "lift kept", "test
 
 
 def write_report(folder: Path) -> StudyData:
-    """Rebuild results/ and report/pareto.png from the ledger."""
+    """Rebuild report/pareto.png and results/ from the ledger; results/front.json, last, says that all of it is there."""
     data = load_study(folder)
-    write_results(data)
     (folder / "report").mkdir(exist_ok=True)
     save(pareto(data), folder / "report" / "pareto")
+    write_results(data)
     return data
+
+
+def withdraw_report(folder: Path) -> None:
+    """What is to run now may change the front: until the report is written again, the study is not finished."""
+    (folder / "results" / "front.json").unlink(missing_ok=True)
 
 
 def print_front(data: StudyData, console: Console) -> None:

@@ -39,7 +39,6 @@ _MAY_CHANGE = (
     "search.trials",
     "search.hours",
     "search.patience",
-    "search.limits",
     "search.confirm",
     "resources",
     "tracking",
@@ -82,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from study.checks import checked_space
-    from study.environment import check_address
+    from study.environment import check_address, prepare_process
     from study.ledger import Ledger
     from study.tracking import check_tracking
     from study.warm_start import starting_points
@@ -106,6 +105,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
         return _show(folder, sys.stdout)
 
+    prepare_process(options.address)
     # Everything below is slow: only now is a library imported that takes its time.
     from study.engine import Plan, run_stages
     from study.environment import quiet
@@ -181,9 +181,10 @@ def _why_finished(config: StudyConfig, ledger: Ledger) -> str | None:
         return None
     teacher = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
     reference = reference_point(teacher["scores"]["validation"]["summary"], config.search.directions)
-    in_order = sorted(ended.values(), key=lambda result: str(result["finished"]))
-    reason = Budget(config.search, ledger, reference).over(0, in_order)
-    return reason if is_complete(ledger, ended, config) else None
+    budget = Budget(config.search, ledger, reference)
+    for result in sorted(ended.values(), key=lambda result: str(result["finished"])):
+        budget.take(result)
+    return budget.over(0) if is_complete(ledger, ended, config) else None
 
 
 def _show(folder: Path, output: IO[str]) -> int:

@@ -20,12 +20,15 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.pareto import Direction, nondomination_rank
 from study.config import SearchConfig, StudyConfig
 from study.errors import UserError
 
@@ -33,6 +36,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 FITS = "fits"  # the constraint that stands for the limits of a worker
 
+_MODELLED, _BEST = 400, 100  # trials that TPE models, and how many of them are the best ones
 _PATIENCE = 600.0  # seconds for which an unreachable storage is asked again
 _SQLITE_FULL = "database or disk is full"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
@@ -43,14 +47,57 @@ def make_sampler(config: SearchConfig, seed: int, asked: int) -> optuna.samplers
     seed = (seed * 1_000_003 + asked) % 2**32
     if config.sampler == "tpe":
         startup = min(10, max(5, config.trials // 3))
-        return optuna.samplers.TPESampler(
-            multivariate=True, group=True, constant_liar=True, n_startup_trials=startup, seed=seed
-        )
+        return BoundedTPESampler(multivariate=True, group=True, constant_liar=True, n_startup_trials=startup, seed=seed)
     if config.sampler == "nsga2":
         return optuna.samplers.NSGAIISampler(population_size=max(4, min(50, config.trials // 4)), seed=seed)
     if config.sampler == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+class BoundedTPESampler(optuna.samplers.TPESampler):  # type: ignore[misc]  # Optuna is not followed
+    """TPE that models at most so many trials, the best and the latest, so that proposals stay as cheap in a long study.
+
+    Optuna's own goes through all trials for every group of parameters that it samples.
+    """
+
+    def _sample(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
+        sampled: dict[str, Any] = super()._sample(_FewTrials(study), trial, search_space)
+        return sampled
+
+
+class _FewTrials:
+    """A study as `BoundedTPESampler` sees it."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(self, **asked: Any) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = self._study._get_trials(**asked)
+        if len(trials) <= _MODELLED:
+            return trials
+        chosen = {trial.number for trial in [*best_trials(trials, self._study)[:_BEST], *trials[_BEST - _MODELLED :]]}
+        return [trial for trial in trials if trial.number in chosen or trial.state == TrialState.RUNNING]
+
+
+def best_trials(trials: Sequence[FrozenTrial], study: optuna.Study) -> list[FrozenTrial]:
+    """The complete feasible trials, best first: by nondomination rank, and by number within a rank."""
+    found = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and all(value <= 0 for value in trial.constraints.values())
+    ]
+    if not found:
+        return []
+    directions: dict[str, Direction] = {
+        str(place): "maximise" if way == optuna.study.StudyDirection.MAXIMIZE else "minimise"
+        for place, way in enumerate(study.directions)
+    }
+    rank = nondomination_rank([trial.values for trial in found], directions)
+    return [found[place] for place in np.argsort(rank, kind="stable")]
 
 
 def open_storage(config: StudyConfig, url: str, study_name: str) -> optuna.Study:

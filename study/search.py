@@ -145,6 +145,8 @@ class Recorder(Callback):  # type: ignore[misc]
         last = self._last.pop(trial_id, {})
         self._written.pop(trial_id, None)
         state, reason = self._verdict(record, last, error)
+        if state == "infeasible":
+            last = {**last, "cause": "out_of_memory"}
         self._source.ended(record, state, reason, last)
         self._source.changed(len(self._searcher.running))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from study.budget import Budget, was_refused
@@ -35,6 +36,7 @@ class Search:
         self._foresight = foresight
         self._progress = progress
         self._trackers = trackers
+        self._shown = SearchState(total=config.search.trials)
         self._waiting = list(trials.unfinished)
         self._under_way = len(trials.unfinished)
         self.scheduler = make_scheduler(config.search, config.training.steps)
@@ -60,6 +62,8 @@ class Search:
                 self._under_way += 1
                 return record
             self._trials.finish(record, "infeasible", refusal, {})
+            self._budget.take(self._trials.finished[record])
+            self._trackers.finish(record, self._trials.finished[record])
         self._progress.note(f"No further trial: {reason}")
         return None
 
@@ -69,16 +73,21 @@ class Search:
     def ended(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
         self._under_way -= 1
         self._trials.finish(record, state, reason, last)
-        result = self._trials.finished[record]
-        self._learn(record, result)
-        self._trackers.finish(record, result)
+        self._learn(record, self._trials.finished[record])
+        self._trackers.finish(record, self._trials.finished[record])
         self._budget.save()
 
     def place(self, record: TrialRecord) -> str | None:
         return self.scheduler.place(record.number) if self.scheduler is not None else None
 
     def changed(self, running: int) -> None:
-        """Bring the live view up to date."""
+        """Bring the live view up to date; what ended trials amount to is summed up only when there is one more."""
+        ended = len(self._trials.finished)
+        if ended != self._shown.done:
+            self._shown = self._summed_up()
+        self._progress.search(replace(self._shown, running=running))
+
+    def _summed_up(self) -> SearchState:
         search, finished = self._config.search, self._trials.finished
         refused = sum(was_refused(result) for result in finished.values())
         values = [[metrics[name] for name in search.directions] for metrics in candidates(finished, search).values()]
@@ -87,15 +96,14 @@ class Search:
             for (name, way), column in zip(search.directions.items(), zip(*values, strict=True), strict=False)
         }
         states = Counter(result["state"] for result in finished.values())
-        self._progress.search(
-            SearchState(search.trials + refused, running, dict(states), len(front(finished, search)), best)
-        )
+        return SearchState(search.trials + refused, 0, dict(states), len(front(finished, search)), best)
 
     def _over(self) -> str | None:
-        return self._budget.over(self._under_way, list(self._trials.finished.values()))
+        return self._budget.over(self._under_way)
 
     def _learn(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         self._foresight.learn(record.recipe, result)
+        self._budget.take(result)
 
 
 def make_scheduler(search: SearchConfig, steps: int) -> MultiObjectiveHalving | None:

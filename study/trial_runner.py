@@ -17,6 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from study.config import CONTROL_LANGUAGE, StudyConfig
 from study.environment import TRIAL_RESOURCE
 from study.ledger import Ledger, State, TrialRecord
+from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.search import Recorder, RecordSearcher, Source
 from study.stages import Prepared
 from trainables.config import Paths, TrialPlan
@@ -58,6 +59,7 @@ class TrialRunner:
             OSError: if the study's folder cannot be written.
             UserError: if Optuna's storage does not come back.
         """
+        fail_one_trial_when_memory_runs_out()
         folder = self._ledger.folder
         for left_over in folder.glob(f"{_RAY_FOLDER}*"):  # of a run that was killed
             shutil.rmtree(left_over, ignore_errors=True)

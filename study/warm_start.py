@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def _recipes(source: str, config: StudyConfig) -> dict[str, Recipe]:
         return _front_of(source, path, config)
     if path.is_file():
         return _recipes_in(path)
-    raise UserError(f"search.start_from: there is no '{source}': name {_SOURCES}")
+    beside = [str(path.with_name(entry.name)) for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(source, [_KNOWN, *beside], 1, cutoff=0.8)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UserError(f"search.start_from: there is no '{source}': {hint}name {_SOURCES}")
 
 
 def _recipes_in(path: Path) -> dict[str, Recipe]:

@@ -6,9 +6,11 @@ final place and renamed when it is complete, so that a half-written one is never
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+_HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `atomically` names its files
+_LOCK = ".lock"
 
 
 def cache_root() -> Path:
@@ -66,6 +70,17 @@ def atomically(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_half_written(folder: Path) -> None:
+    """Delete the temporary files in ``folder`` and below that `atomically` left because its process was killed.
+
+    Nobody else may be writing there: a file that is being written would be lost.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if _HALF_WRITTEN.fullmatch(name):
+                Path(parent, name).unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, `atomically`."""
     with atomically(path) as temporary:
@@ -97,11 +112,16 @@ def artifact(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None]
     Two processes may build the same artifact at once: the first to finish wins and the other's copy is dropped.
     """
     final = artifact_path(kind, fields)
-    if is_complete(final):
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
-    try:
+    if not is_complete(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(final.parent)  # before as much is written again
+        _build(kind, fields, build, final)
+    _remove_abandoned(final.parent)  # a builder may have been killed meanwhile
+    return final
+
+
+def _build(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None], final: Path) -> None:
+    with _temporary_folder(final) as temporary:
         build(temporary)
         sizes = {
             str(path.relative_to(temporary)): path.stat().st_size
@@ -117,6 +137,34 @@ def artifact(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None]
         except OSError:
             if not is_complete(final):
                 raise
+
+
+@contextmanager
+def _temporary_folder(final: Path) -> Iterator[Path]:
+    """A folder beside ``final``, gone at the end; the lock on a file beside it says that its builder is alive."""
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=_LOCK)
+    temporary = Path(name.removesuffix(_LOCK))
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        temporary.mkdir()
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return final
+        Path(name).unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete the temporary folders in ``folder`` whose builders were killed: the kernel has given their locks free."""
+    for path in folder.glob(f".*{_LOCK}"):
+        try:
+            lock = open(path, "r+b")  # noqa: SIM115  closed below
+        except OSError:
+            continue  # its builder has just ended, or is another user
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.unlink(missing_ok=True)

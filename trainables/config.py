@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from trainables.models.spec import Count, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
 
 Precision = Literal["auto", "bf16", "fp32"]
+STATE = Path("checkpoint", "state.pt")  # in a trial's folder: what it goes on from, until its result is written down
 
 
 class TokenizerConfig(Typed):
@@ -73,7 +75,7 @@ class TrainingConfig(Typed):
     """What all trials of a study have in common."""
 
     steps: Count = 80
-    batch_size: Annotated[int, Field(ge=2, strict=True)] = 256  # over all workers of a trial
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 128  # over all workers of a trial
     captions_per_image: Count = 1
     precision: Precision = "auto"
     schedule: Literal["wsd", "cosine"] = "wsd"

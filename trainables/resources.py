@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import re
 import resource
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 GB = 10**9  # bytes
+_M_TOP_PAD, _SMALL_PAD = -2, 2**20  # of mallopt(3); bytes
+_REUSED = 0.5  # of the free heap: blocks of 20 MB found between 42 and 78 % of it again
 _RESET_PEAK = "5"  # what proc(5) says of /proc/PID/clear_refs
 
 # torch on a GPU and on a CPU, cuBLAS, Python, NumPy, the kernel's ENOMEM, Ray's own exception, and what Ray says of a
@@ -61,8 +64,9 @@ def limited_memory(gb: float | None, device: torch.device) -> Iterator[None]:
     On a CPU alone: a GPU refuses by itself. The limit is on the process's data (RLIMIT_DATA), which measures what it
     may write and nobody shares: RLIMIT_AS would count memory-mapped files too, and what libraries reserve and never
     use. What the trial may add is what its process has not taken yet, less what the heap holds ready to be used again:
-    that part no limit can refuse, but an earlier trial took it, under a limit of its own. glibc asks for
-    ``MALLOC_TOP_PAD_`` more than it needs, so that the limit may be met that much early.
+    that part no limit can refuse, but an earlier trial took it, under a limit of its own. Not all of what is free in
+    pieces can be used again, so that half of it counts. A process's first trial is so refused close to ``gb``; a later
+    one between 0.8 and 1.4 times (measured; at most twice) what ``gb`` leaves beside the libraries.
 
     Raises:
         MemoryError: if the process has more than ``gb`` in memory before the trial begins.
@@ -75,29 +79,42 @@ def limited_memory(gb: float | None, device: torch.device) -> Iterator[None]:
     if left <= 0:
         raise MemoryError(f"before the trial begins its process has {taken / GB:.2f} GB, more than {gb:g} GB")
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = max(0, _process_bytes("VmData") + left - _free_heap())
+    limit = max(0, _process_bytes("VmData") + left - int(_REUSED * _free_heap()))
     finite = [value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(finite), hard))
+    _set_heap_pad(_SMALL_PAD)  # what the heap takes in advance would count too
     try:
         yield
     finally:
+        _set_heap_pad(None)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-class _HeapSizes(ctypes.Structure):
-    """glibc's ``struct mallinfo2``."""
-
-    _NAMES = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
-    _fields_ = tuple((name, ctypes.c_size_t) for name in _NAMES)
-
-
 def _free_heap() -> int:
-    """Bytes of the heap that are free, 0 where glibc (from 2.33) does not tell."""
-    sizes = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if sizes is None:
+    """Bytes that glibc's main heap holds free, 0 where another library allocates.
+
+    Every thread has a heap of its own beside it, which ``MALLOC_TOP_PAD_`` makes 64 MB of addresses from its first
+    use; what is free there, `mallinfo2` would count too, and no large block is ever taken from it.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "malloc_info"):
         return 0
-    sizes.restype = _HeapSizes
-    return int(sizes().fordblks)
+    libc.open_memstream.restype = ctypes.c_void_p
+    text, size = ctypes.c_char_p(), ctypes.c_size_t()
+    stream = ctypes.c_void_p(libc.open_memstream(ctypes.byref(text), ctypes.byref(size)))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    main = (text.value or b"").partition(b"</heap>")[0]
+    libc.free(text)
+    return sum(int(found) for found in re.findall(rb'<total type="\w+" count="\d+" size="(\d+)"/>', main))
+
+
+def _set_heap_pad(size: int | None) -> None:
+    """How much glibc asks for beyond what it needs, if ``MALLOC_TOP_PAD_`` says so at all; None: as much as that says."""
+    configured = os.environ.get("MALLOC_TOP_PAD_", "")
+    libc = ctypes.CDLL(None)
+    if configured.isdecimal() and hasattr(libc, "mallopt"):
+        libc.mallopt(_M_TOP_PAD, int(configured) if size is None else size)
 
 
 def _return_free_memory() -> None:

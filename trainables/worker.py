@@ -8,8 +8,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from trainables.artifacts import remove_half_written
 from trainables.checkpoint import load_state, save_state, set_aside
-from trainables.config import TrialPlan
+from trainables.config import STATE, TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
 from trainables.distiller import Distiller
@@ -21,8 +22,7 @@ from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
 
-CHECKPOINT = "checkpoint"  # the student, as `load_model` reads it
-_STATE = "state.pt"
+_EXAMPLES = "examples.parquet"
 _SUBSET_SEED = 0
 _NOTHING, _RESTORED, _UNFIT = range(3)  # what became of an earlier run's state
 _LONGEST_REASON = 300  # characters
@@ -39,11 +39,15 @@ def train(plan: TrialPlan, report: Report) -> None:
     metrics.
 
     Raises:
+        OSError: if the trial's folder cannot be written, naming the file; its last state is then still whole.
         TrialInUseError: if another process still trains this trial after a minute.
         Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
     # The other workers of the trial meet the first one before they read or write anything in its folder.
-    with held(Path(plan.folder)) if worker()[0] == 0 else nullcontext():
+    folder, is_first = Path(plan.folder), worker()[0] == 0
+    with held(folder) if is_first else nullcontext():
+        if is_first:
+            remove_half_written(folder)  # by a process that was killed: it may have outlived its driver
         _train(plan, report)
 
 
@@ -76,7 +80,7 @@ class _Training:
         # Kept apart from the distiller: memory may run out before there is one.
         self._reached: dict[str, int | None] = {"step": 0, "parameters": None, "trained_parameters": None}
         self._folder = Path(plan.folder)
-        self._state_file = self._folder / CHECKPOINT / _STATE
+        self._state_file = self._folder / STATE
 
     def run(self) -> None:
         """All steps that are left, and all reports."""
@@ -179,11 +183,9 @@ class _Training:
             with self._timed("evaluate"):
                 evaluation = evaluate(student, captions, questions, self._plan.training.precision)
                 scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
-                write_examples(self._folder / "examples.parquet", captions, questions, evaluation.similarities)
-            student.save(self._folder / CHECKPOINT)
+                write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
+            student.save(self._state_file.parent)
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
-        if self._is_first:
-            self._state_file.unlink(missing_ok=True)  # the trial is finished: only the student is needed from here
 
     def _with_lift(self, summary: dict[str, float]) -> dict[str, float]:
         kept = lift_kept(summary["vqa_accuracy"], self._plan.teacher_vqa_accuracy, self._plan.chance)

@@ -9,6 +9,7 @@ import pytest
 
 from study.errors import UserError
 from study.ledger import Ledger
+from trainables.artifacts import write_text
 from trainables.recipe import LanguageWeighting, LayerMapping, Recipe
 
 RECIPE = Recipe(
@@ -87,6 +88,18 @@ def test_a_line_that_a_crash_left_unfinished_is_cut_so_that_the_next_stands_alon
     later = again(ledger)
     later.report(record, {**REPORT, "step": 12})
     assert [report["step"] for report in later.records()[0].reports()] == [6, 12]
+
+
+def test_what_a_training_goes_on_from_is_kept_until_its_result_is_written(ledger: Ledger) -> None:
+    ended, killed, begun = (ledger.begin(number, RECIPE, seed=1) for number in range(3))
+    states = [record.folder / "checkpoint" / "state.pt" for record in (ended, killed, begun)]
+    for state in states:
+        write_text(state, "state")
+    ledger.finish(ended, "stopped", None, REPORT)
+    assert [state.exists() for state in states] == [False, True, True]
+    write_text(killed.folder / "result.json", "{}")  # and the process ended there
+    again(ledger)
+    assert [state.exists() for state in states] == [False, False, True]
 
 
 def test_a_study_is_refused_while_a_process_has_it_and_free_after_that_was_killed(tmp_path: Path) -> None:

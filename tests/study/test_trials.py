@@ -13,16 +13,16 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from study.warm_start import StartingPoint
 
 from search_spaces.space import Choice, FloatRange, SearchSpace
 from study.checks import checked_space, surroundings
 from study.config import load_config
 from study.errors import UserError
 from study.ledger import Ledger, TrialRecord
-from study.samplers import open_storage, patiently
+from study.samplers import _FewTrials, open_storage, patiently
 from study.selection import front
 from study.trials import Trials
+from study.warm_start import StartingPoint
 from trainables.layer_mapping import mapped_layers
 
 GOOD = {"retrieval_map": 0.3, "vqa_variance": 9.0, "vqa_std": 3.0, "vqa_accuracy": 0.4, "vqa_lift_kept": 0.75}
@@ -325,3 +325,27 @@ def test_starting_points_are_the_first_trials_also_where_putting_them_down_was_c
     assert [record.number for record in tried] == [0, 1, 2, 3]
     sources = [trial.user_attrs.get("source") for trial in last.study.get_trials()]
     assert sources == ["known dr", "known fd", "known ed", None]
+
+
+def test_a_long_study_is_modelled_by_its_best_and_latest_trials(tmp_path: Path) -> None:
+    study = open_storage(load_config("emoji_clip"), "sqlite:///:memory:", "long")
+    for number in range(450):
+        state = TrialState.COMPLETE if number % 3 else TrialState.PRUNED
+        good = number in (7, 40)
+        values = [0.5 if good else 0.001 * (number % 50), 1.0 if good else 20.0] if number % 3 else None
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                values=values,
+                params={"x": number / 450},
+                distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            )
+        )
+    running = study.ask()
+    seen: list[FrozenTrial] = _FewTrials(study)._get_trials(deepcopy=False)
+    numbers = [trial.number for trial in seen]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) <= 401
+    assert {7, 40, running.number} <= set(numbers)
+    assert set(range(151, 450)) <= set(numbers)
+    assert 0.0 <= running.suggest_float("x", 0, 1) <= 1.0

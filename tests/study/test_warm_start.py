@@ -157,7 +157,8 @@ def test_a_mistake_in_a_file_of_recipes_names_file_recipe_key_and_value(
 def test_a_source_that_is_no_start_is_refused_by_its_name(tmp_path: Path) -> None:
     missing, empty = tmp_path / "missing", tmp_path / "empty"
     empty.mkdir()
-    assert f"there is no '{missing}': name `known`" in refusal(f"search.start_from=[{missing}]")
+    assert f"there is no '{missing}': " in refusal(f"search.start_from=[{missing}]")
+    assert "did you mean known?" in refusal("search.start_from=[knwon]")
     assert f"{empty} is no study" in refusal(f"search.start_from=[{empty}]")
     frontless = other_study(tmp_path / "frontless", {"strategy": "dr"}, lift=0.1)
     assert "has no front: none of its 1 trials is complete and feasible" in refusal(f"search.start_from=[{frontless}]")

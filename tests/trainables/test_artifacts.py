@@ -1,17 +1,32 @@
 from __future__ import annotations
 
+import errno
 import json
 import stat
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.artifacts import MANIFEST, artifact, artifact_path, cache_root, content_key, is_complete, write_json
+from trainables.artifacts import (
+    MANIFEST,
+    artifact,
+    artifact_path,
+    cache_root,
+    content_key,
+    is_complete,
+    remove_half_written,
+    write_json,
+)
 
+ROOT = Path(__file__).parents[2]
 FIELDS = {"size": 24, "languages": ["en", "ja"]}
 
 
@@ -125,6 +140,44 @@ def test_concurrent_builders_both_get_the_whole() -> None:
     assert list(folders[0].parent.iterdir()) == [folders[0]]
 
 
+def test_what_a_killed_builder_left_goes_when_its_artifact_is_asked_for_and_a_living_ones_stays(
+    own_cache: Path,
+) -> None:
+    code = "import sys, time; from pathlib import Path; from trainables.artifacts import artifact\n"
+    code += "def build(folder):\n    (folder / 'half').write_text('x'); print(folder, flush=True); time.sleep(60)\n"
+    code += "artifact('data', {'made by': sys.argv[1]}, build)"
+    with ExitStack() as stack:
+        builders, folders = [], []
+        for name in ("killed", "living"):
+            command = [sys.executable, "-c", code, name]
+            builder = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+            stack.callback(builder.kill)
+            assert builder.stdout is not None
+            builders.append(builder)
+            folders.append(Path(builder.stdout.readline().strip()))
+        builders[0].kill()
+        builders[0].wait()
+        assert [folder.exists() for folder in folders] == [True, True]
+        made = artifact("data", FIELDS, Builder())
+        assert set(made.parent.iterdir()) == {made, folders[1], folders[1].with_name(f"{folders[1].name}.lock")}
+    assert artifact("data", FIELDS, Builder()) == made  # was complete, and clears up all the same
+    assert list(made.parent.iterdir()) == [made]
+
+
+def test_half_written_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_json(tmp_path / "deep" / "value.json", 1)
+    (tmp_path / ".hidden").write_text("", encoding="utf-8")
+    code = "import os, signal, sys; from pathlib import Path; from trainables.artifacts import atomically\n"
+    code += "with atomically(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "deep" / "value.json")], cwd=ROOT, check=False)
+    files = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(files) == 3
+    remove_half_written(tmp_path)
+    kept = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {tmp_path / "deep" / "value.json", tmp_path / ".hidden"}
+    assert kept < files
+
+
 def test_json_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "value.json"
     write_json(path, {"name": "зелёный"})
@@ -134,6 +187,16 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json(path, {"name": object()})
     assert json.loads(path.read_text(encoding="utf-8")) == {"name": "緑"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_full_disk_keeps_the_old_file_and_names_it(small_disks: Callable[[str], Path]) -> None:
+    path = small_disks("256k") / "value.json"
+    write_json(path, "old")
+    with pytest.raises(OSError, match="No space left on device") as full:
+        write_json(path, "x" * 400_000)
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path))
+    assert json.loads(path.read_text(encoding="utf-8")) == "old"
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import math
 import resource
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,48 @@ def test_recipe_that_needs_too_much_memory_is_a_result_and_leaves_the_process_us
     assert report["metrics"] == report["scores"] == {}
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert "failure" not in reports_of(plan)[-1]
+
+
+def fill(folder: Path, leave: int) -> None:
+    """Leave so many bytes free on a folder's file system."""
+    (folder / "ballast").write_bytes(b"x" * (shutil.disk_usage(folder).free - leave))
+
+
+def test_state_that_does_not_fit_the_disk_leaves_the_old_one(
+    rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path, small_disks: Callable[[str], Path]
+) -> None:
+    disk = small_disks("64m")
+    full = rung_plan.model_copy(update={"folder": str(disk / "trial")})
+    state = disk / "trial" / "checkpoint" / "state.pt"
+    interrupt_at(2, full)
+    first = state.read_bytes()
+    fill(disk, leave=len(first) // 2)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        reports_of(full)
+    assert error.value.filename == str(state)
+    assert state.read_bytes() == first
+    assert [path.name for path in state.parent.iterdir()] == ["state.pt"]
+    (disk / "ballast").unlink()
+    reports = reports_of(full)  # the process lives on, and so does the trial
+    assert [report["step"] for report in reports] == [2, 4, 6]
+    shutil.copytree(disk / "trial", tmp_path / "copy")
+    assert_same_end(reports[-1], tmp_path / "copy", whole)
+
+
+@pytest.mark.parametrize(("leave", "unwritten"), [(1_000, "examples.parquet"), (200_000, "model.safetensors")])
+def test_end_that_does_not_fit_the_disk_names_the_file_and_can_be_repeated(
+    leave: int, unwritten: str, rung_plan: TrialPlan, small_disks: Callable[[str], Path]
+) -> None:
+    disk = small_disks("64m")
+    full = rung_plan.model_copy(update={"folder": str(disk / "trial")})
+    interrupt_at(4, full)
+    fill(disk, leave)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        reports_of(full)
+    assert Path(error.value.filename).name == unwritten
+    assert not list((disk / "trial").rglob(".*"))
+    (disk / "ballast").unlink()
+    assert [report["step"] for report in reports_of(full)] == [4, 6]
 
 
 def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from trainables.artifacts import atomically
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import Similarities
 
@@ -42,9 +42,9 @@ def write_examples(
             ("chosen", pa.int64()),
         ]
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
-    os.replace(temporary, path)
+    # A file that pyarrow opens itself stays open if the disk is full.
+    with atomically(path) as temporary, open(temporary, "wb") as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 
 
 def _extremes(scores: Array) -> Iterator[tuple[str, int]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from trainables.artifacts import atomically, write_text
 from trainables.models.spec import SPEC_FILE, ModelSpec
 
 WEIGHTS_FILE = "model.safetensors"
@@ -53,8 +56,18 @@ class DualEncoder(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def save(self, folder: Path) -> None:
-        """Write the spec as JSON and the weights as safetensors."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPEC_FILE).write_text(json.dumps(self.spec.model_dump(), indent=1), encoding="utf-8")
+        """Write the spec as JSON and the weights as safetensors, each file whole.
+
+        Raises:
+            OSError: naming the file that cannot be written; an older one of its name is then still there.
+        """
+        write_text(folder / SPEC_FILE, json.dumps(self.spec.model_dump(), indent=1))
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(state, folder / WEIGHTS_FILE)
+        with atomically(folder / WEIGHTS_FILE) as temporary:
+            try:
+                save_file(state, temporary)
+            except SafetensorError as error:  # also of a full disk, whose error number is in its message alone
+                number = re.search(r"os error (\d+)", str(error))
+                if number is None:
+                    raise
+                raise OSError(int(number[1]), str(error)) from error

@@ -1,0 +1,26 @@
+"""Behaviour of Ray that a study cannot live with, mended in place; each mend says what it is for and until when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+_actor_task_failed = RayActorManager._actor_task_failed
+
+
+def fail_one_trial_when_memory_runs_out() -> None:
+    """Let a trial that Ray's memory monitor kills fail alone.
+
+    Ray 2.60 raises `OutOfMemoryError` for it, which Tune's actor manager does not know for the death of an actor: it
+    ends the whole run with "Caught unexpected exception". Told as what it is, Tune retries or fails that trial, with a
+    text that still says why.
+    """
+    RayActorManager._actor_task_failed = _with_memory_kills
+
+
+def _with_memory_kills(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+    if isinstance(exception, OutOfMemoryError):
+        exception = RayActorError(error_msg=f"OutOfMemoryError: {exception}")
+    _actor_task_failed(manager, tracked_actor_task, exception)
