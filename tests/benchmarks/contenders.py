@@ -94,7 +94,7 @@ class SyneTuneMOASHA:
         self._maximised = [way == "maximise" for way in task.config.search.directions.values()]
         self._running: dict[int, SyneTrial] = {}
         self._begun = 0
-        np.random.seed(seed)
+        np.random.seed(seed)  # what it draws from
         self._scheduler = MOASHA(
             config_space=_domains(task),
             metrics=list(task.config.search.directions),
