@@ -65,6 +65,7 @@ def dashboard(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     ) as process:
         try:
             assert process.stdout is not None
