@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,14 +58,25 @@ class RecordSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         self._plan = plan
         self.is_empty = False
         self.running: dict[str, TrialRecord] = {}  # by Tune's trial id
+        self.lost: list[TrialRecord] = []  # by Tune, to be handed out again
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        record = None if self.is_empty else self._source.next()
+        record = self.lost.pop(0) if self.lost else self._next()
         if record is None:
-            self.is_empty = True
-            return str(Searcher.FINISHED)
+            # After FINISHED Tune never asks again, and one of those that run may yet be lost.
+            return None if self.running else str(Searcher.FINISHED)
         self.running[trial_id] = record
         return self._plan(record)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything that the source had has ended."""
+        return self.is_empty and not self.running and not self.lost
+
+    def _next(self) -> TrialRecord | None:
+        record = None if self.is_empty else self._source.next()
+        self.is_empty = record is None
+        return record
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Told by `Recorder`, which also hears why a trial failed."""
@@ -91,6 +103,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._searcher = searcher
         self._last: dict[str, dict[str, Any]] = {}
         self._written: dict[str, set[tuple[int, bool]]] = {}
+        self._losses: Counter[TrialRecord] = Counter()
         self.error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,7 +123,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._guarded(self._end, trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._guarded(self._end, trial.trial_id, _error_text(trial))
+        self._guarded(self._end, trial.trial_id, _error_text(trial), trial)
 
     def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -135,7 +148,7 @@ class Recorder(Callback):  # type: ignore[misc]
             self._source.reported(record, report)
         self._source.changed(len(self._searcher.running))
 
-    def _end(self, trial_id: str, error: str | None) -> None:
+    def _end(self, trial_id: str, error: str | None, failed: Any = None) -> None:
         record = self._searcher.running.pop(trial_id, None)
         if record is None:
             return
@@ -144,11 +157,23 @@ class Recorder(Callback):  # type: ignore[misc]
             raise OSError(errno.ENOSPC, _DISK_FULL, str(record.folder))
         last = self._last.pop(trial_id, {})
         self._written.pop(trial_id, None)
+        if failed is not None and self._is_lost(record, failed):
+            self._searcher.lost.append(record)
+            return
         state, reason = self._verdict(record, last, error)
         if state == "infeasible":
             last = {**last, "cause": "out_of_memory"}
         self._source.ended(record, state, reason, last)
         self._source.changed(len(self._searcher.running))
+
+    def _is_lost(self, record: TrialRecord, trial: Any) -> bool:
+        """Whether Tune gave up a trial that it should have tried again.
+
+        It does, whatever `max_failures` says, if a process dies while it is handed from one trial to the next: it tries
+        again only what it calls running, and that trial is still pending (`TuneController._process_trial_failure`).
+        """
+        self._losses[record] += 1
+        return bool(trial.should_recover()) and self._losses[record] <= trial.max_failures
 
     def _verdict(self, record: TrialRecord, last: Mapping[str, Any], error: str | None) -> tuple[State, str | None]:
         if error is not None:

@@ -93,7 +93,7 @@ class TrialRunner:
             raise
         finally:
             shutil.rmtree(ray_folder, ignore_errors=True)
-        if searcher.running or not searcher.is_empty:  # Tune returns from Ctrl-C as if it had finished
+        if not searcher.is_done:  # Tune returns from Ctrl-C as if it had finished
             raise KeyboardInterrupt
 
     def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Observer:
 
     def checkpoint_step(self, trial: Path) -> int | None:
         """The step of the checkpoint of the training in this folder, None if it has none."""
+        self._watch_checkpoints()
         found = self._checkpoints.get(trial / "checkpoint" / "state.pt")
         return found[1] if found and (trial / "checkpoint" / "state.pt").exists() else None
 

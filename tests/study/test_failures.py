@@ -118,7 +118,7 @@ fail_one_trial_when_memory_runs_out()
 lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
 memory = {words[0]: 1024 * float(words[1]) for words in lines}
 settings = {
-    "memory_usage_threshold": (memory["MemTotal:"] - memory["MemAvailable:"] + 1e9) / memory["MemTotal:"],
+    "memory_usage_threshold": (memory["MemTotal:"] - memory["MemAvailable:"] + 3e9) / memory["MemTotal:"],
     "memory_monitor_refresh_ms": 100,
 }
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config=settings)

@@ -60,12 +60,18 @@ class Tune:
         assert searcher.suggest("t") == {"number": 0}
         # Tune copies this file to its storage, where `get_error` looks, only after callbacks have run.
         (folder / "error.txt").write_text(error, encoding="utf-8")
+        self.searcher = searcher
         self.trial = SimpleNamespace(trial_id="t", last_result=None, error_file=str(folder / "error.txt"))
+        self.failures(2)
 
     def result(self, value: dict[str, Any], reaches_callbacks: bool = True) -> None:
         self.trial.last_result = {**value["metrics"], "step": value["step"], "result": json.dumps(value)}
         if reaches_callbacks:
             self.recorder.on_trial_result(0, [], self.trial, self.trial.last_result)
+
+    def failures(self, count: int) -> None:
+        """One failure is retried, which is Tune's to do; so many have been."""
+        self.trial.max_failures, self.trial.should_recover = 1, lambda: count <= 1
 
     def complete(self) -> tuple[Any, ...]:
         self.recorder.on_trial_complete(0, [], self.trial)
@@ -83,10 +89,13 @@ def test_trainings_are_handed_out_until_the_source_has_none_and_it_is_not_asked_
     ledger = Ledger(tmp_path)
     source = Few([ledger.begin(number, Recipe(strategy="fd"), 1) for number in range(2)])
     searcher = RecordSearcher(source, lambda record: {"number": record.number})
-    assert [searcher.suggest(str(place)) for place in range(3)] == [{"number": 0}, {"number": 1}, Searcher.FINISHED]
+    assert [searcher.suggest(str(place)) for place in range(3)] == [{"number": 0}, {"number": 1}, None]
     source._records = [ledger.begin(2, Recipe(strategy="fd"), 1)]
-    assert searcher.suggest("3") == Searcher.FINISHED
-    assert (searcher.is_empty, len(searcher.running)) == (True, 2)
+    assert searcher.suggest("3") is None  # two are running, and may be lost
+    assert (searcher.is_empty, searcher.is_done) == (True, False)
+    searcher.running.clear()
+    assert searcher.suggest("4") == Searcher.FINISHED
+    assert searcher.is_done
 
 
 def test_each_report_is_written_once_and_the_last_one_decides_how_the_trial_ended(tmp_path: Path) -> None:
@@ -127,6 +136,17 @@ def test_a_recipe_that_failed_ends_with_its_reason_and_leaves_no_report(tmp_path
 
 def test_a_process_that_failed_gives_the_last_line_of_its_error(tmp_path: Path) -> None:
     assert Tune(tmp_path).fail() == ("ended", 0, "failed", "ValueError: a sentence", None)
+
+
+def test_a_trial_that_tune_gives_up_before_its_retries_is_handed_out_again_as_often(tmp_path: Path) -> None:
+    tune = Tune(tmp_path)
+    tune.failures(1)
+    tune.recorder.on_trial_error(0, [], tune.trial)
+    assert (tune.source.heard, tune.searcher.is_done) == ([], False)
+    tune.trial.trial_id = "again"
+    assert tune.searcher.suggest("again") == {"number": 0}
+    assert tune.fail() == ("ended", 0, "failed", "ValueError: a sentence", None)
+    assert tune.searcher.suggest("more") == Searcher.FINISHED
 
 
 def test_a_process_that_was_killed_for_memory_is_recognised(tmp_path: Path) -> None:

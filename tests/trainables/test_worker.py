@@ -73,7 +73,8 @@ def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) 
     last = reports_of(rung_plan)[-1]
     folder = Path(rung_plan.folder)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet", "worker.lock"]
-    assert sorted(path.name for path in (folder / "checkpoint").iterdir()) == ["model.safetensors", "spec.json"]
+    kept = sorted(path.name for path in (folder / "checkpoint").iterdir())
+    assert kept == ["model.safetensors", "spec.json", "state.pt"]  # the state until the result is written down
     student = load_model(folder / "checkpoint")
     assert student.parameter_count() == last["parameters"]
     captions = CaptionedImages.load(Path(rung_plan.paths.retrieval))
@@ -105,11 +106,12 @@ def assert_same_end(report: dict[str, Any], folder: Path, whole: dict[str, Any])
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+@pytest.mark.parametrize("step", [4, 6])
 def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(
-    rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path
+    step: int, rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     interrupted = rung_plan.model_copy(update={"folder": str(tmp_path / "interrupted")})
-    interrupt_at(4, interrupted)
+    interrupt_at(step, interrupted)
     with held(tmp_path / "interrupted", patience=0):
         pass  # the process lives on, and the trial is free
     torch.manual_seed(99)  # whatever has happened since
