@@ -2,15 +2,15 @@
 
 `recorded_trials.csv` was made on two CPU cores by
 
-    python -m study.run --name record --set "search.start_from=[]" --set search.sampler=random \
-        --set search.trials=170 --set search.scheduler.kind=none --set "search.scheduler.rungs=[10,20,30,50]" \
-        --set training.batch_size=128 --set training.precision=fp32
-    python -m tests.benchmarks.record runs/record
+    SETTINGS='--set search.sampler=random --set search.scheduler.kind=none --set search.scheduler.rungs=[10,20,30,50]
+        --set training.batch_size=128 --set training.precision=fp32'
+    python -m study.run --name record $SETTINGS --set search.start_from=[] --set search.trials=170
+    python -m study.run --name known $SETTINGS --set search.trials=6 --set search.confirm.seeds=1
+    python -m tests.benchmarks.record runs/record runs/known
 
-The study is the embedded one with half its batch: recipes drawn at random over the whole of `search_spaces/full.yaml`,
-all trained to the end and measured at every rung on the way. Confirmations, which train a recipe again with another
-seed, tell how much of a score is noise; so do further studies that run recorded recipes (`search.start_from`), whose
-folders are named after the first.
+The studies are the embedded one with half its batch: recipes drawn at random over the whole of
+`search_spaces/full.yaml`, and the known ones that a search starts from, all trained to the end and measured at every
+rung on the way. Confirmations train a recipe again with another seed: they tell how much of a score is noise.
 
 The file: a first line ``# {JSON}`` with what all trials share, then a row a complete training: its recipe (the number
 of the first trial that ran it), its parameters by the names that the space gives them (empty where a condition shuts

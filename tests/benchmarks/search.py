@@ -10,6 +10,8 @@ and what a search itself takes cost nothing. What counts is the hypervolume of t
 surrogate's values without noise, in mAP times squared percentage points; the reference point is a study's own (no
 retrieval, twice the teacher's variance). Searches only ever see values with noise.
 
+What a search itself takes is measured by `python -m tests.benchmarks.driver`.
+
 Each contender that has settings is run with several, and its best median counts at each budget. Exit code 1 if ours
 does not lead at every budget.
 """

@@ -1,7 +1,8 @@
 """What a training would have given: a model of the recorded trials, fast enough to search on thousands of times.
 
-Extremely randomised trees (Geurts et al. 2006, "Extremely randomized trees") predict all metrics at all levels at once
-from a recipe's encoding. The noise of a training is drawn: the residuals of one recorded trial, all its metrics and
+Of all metrics at all levels at once, from a recipe's encoding: a linear trend, so that recipes beyond the recorded ones
+may be better than any of them, and extremely randomised trees (Geurts et al. 2006, "Extremely randomized trees") for what
+the trend leaves, which go through the recorded scores. The noise of a training is drawn: the residuals of one recorded trial, all its metrics and
 levels together, so that noise is correlated as it was in the recording; and of a trial that was predicted to go
 about as the new one, so that noise is as large as it is for such recipes. Residuals are those of trials that the model
 had not seen, so they hold its own error too: each metric's are scaled down to the noise between trainings of one recipe
@@ -131,6 +132,29 @@ class Forest:
         return np.asarray(self.values[at].mean(axis=0))
 
 
+@dataclass(frozen=True)
+class Model:
+    """A linear trend, and trees for the rest."""
+
+    mean: Floats  # [F]
+    scale: Floats  # [F]
+    slopes: Floats  # [F, outputs]
+    rest: Forest
+
+    @classmethod
+    def fit(cls, inputs: Floats, outputs: Floats, seed: int) -> Model:
+        """Ridge regression with a penalty of N, which halves the slopes of independent features, then the trees."""
+        mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-9)
+        rows = (inputs - mean) / scale
+        penalty = len(rows) * np.eye(rows.shape[1])
+        slopes = np.linalg.solve(rows.T @ rows + penalty, rows.T @ (outputs - outputs.mean(axis=0)))
+        return cls(mean, scale, slopes, Forest.fit(inputs, outputs - rows @ slopes, seed))
+
+    def predict(self, row: Floats) -> Floats:
+        """The outputs [outputs] of one input [F]."""
+        return np.asarray((row - self.mean) / self.scale @ self.slopes + self.rest.predict(row))
+
+
 class Surrogate:
     """Metrics [levels, METRICS] of recipes that were never trained."""
 
@@ -138,20 +162,20 @@ class Surrogate:
         self.levels = recording.levels
         self._around = around
         inputs, outputs = _data(recording, space, around)
-        self._forest = Forest.fit(inputs, outputs, seed)
+        self._model = Model.fit(inputs, outputs, seed)
         residuals = outputs - _unseen(inputs, outputs, seed)
         residuals -= residuals.mean(axis=0)
         self._noise = residuals * np.minimum(1.0, noise(recording) / residuals.std(axis=0))
         self._scale = outputs.std(axis=0)
-        self._predicted = np.stack([self._forest.predict(row) for row in inputs]) / self._scale
+        self._predicted = np.stack([self._model.predict(row) for row in inputs]) / self._scale
 
     def expected(self, recipe: Recipe) -> Floats:
         """What a recipe gives on average, by this model."""
-        return self._metrics(self._forest.predict(encoded(recipe, self._around)))
+        return self._metrics(self._model.predict(encoded(recipe, self._around)))
 
     def training(self, recipe: Recipe, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """What a recipe gives on average, and what one training of it reports."""
-        output = self._forest.predict(encoded(recipe, self._around))
+        output = self._model.predict(encoded(recipe, self._around))
         distance = np.square(self._predicted - output / self._scale).sum(axis=1)
         alike = np.argpartition(distance, _ALIKE)[:_ALIKE]
         return self._metrics(output), self._metrics(output + self._noise[rng.choice(alike)])
@@ -216,6 +240,6 @@ def _unseen(inputs: Floats, outputs: Floats, seed: int) -> Floats:
     """Every recipe's outputs as predicted by a model that was fitted without it."""
     predicted = np.empty_like(outputs)
     for fitted, held_out in KFold(_FOLDS, shuffle=True, random_state=seed).split(inputs):
-        forest = Forest.fit(inputs[fitted], outputs[fitted], seed)
-        predicted[held_out] = np.stack([forest.predict(row) for row in inputs[held_out]])
+        model = Model.fit(inputs[fitted], outputs[fitted], seed)
+        predicted[held_out] = np.stack([model.predict(row) for row in inputs[held_out]])
     return predicted

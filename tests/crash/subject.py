@@ -29,9 +29,10 @@ _SETTINGS = (
 _VANISH = 30.0  # seconds after which no process that writes to a study may have outlived its driver
 _FADE = 120.0  # seconds after which nothing of a killed run may be alive: Ray's agents wait for their servers
 _NOTICE = 120.0  # seconds within which a driver must notice that its Ray is gone
-_STALLED = 300.0  # seconds in which a study that is left alone comes to its end
+_STALLED = 900.0  # seconds in which a study that is left alone comes to its end
 _LOOK_BACK = 1.0  # seconds, at runs that were killed
-_LOOK_AGAIN = 0.0005  # seconds: a small file is written in a few milliseconds
+_LOOK_AGAIN = 0.02  # seconds, at the present one
+_LOOK_SHARP = 0.0005  # seconds, where a sign is awaited: a small file is written in a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Subject:
     def _wait(self, run: Run, kill: Kill | None) -> bool | None:
         """Whether the kill's moment has come; None if it has gone by, False if the run has ended or stalled."""
         since, deadline = time.time_ns(), time.monotonic() + _STALLED
+        pause = _LOOK_SHARP if kill is not None and kill.moment.sign is not None else _LOOK_AGAIN
         while time.monotonic() < deadline:
             self._look()
             if run.process.poll() is not None:
@@ -115,14 +117,14 @@ class Subject:
                 return None
             if kill is not None and kill.moment.has_come(self._seen, since):
                 return self._linger(run, self.chance.random() * kill.moment.longest_lag(self._seen))
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(pause)
         return False
 
     def _linger(self, run: Run, seconds: float) -> bool:
         until = time.monotonic() + seconds
-        while time.monotonic() < until and run.process.poll() is None:
+        while (left := until - time.monotonic()) > 0 and run.process.poll() is None:
             self._look()
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(max(0.0, min(left, _LOOK_AGAIN)))
         return run.process.poll() is None
 
     def _look(self) -> None:
