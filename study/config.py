@@ -22,7 +22,7 @@ _PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "emoji_clip"
 CONTROL_LANGUAGE = "en"
 
-Sampler = Literal["tpe", "nsga2", "gp", "random"]
+Sampler = Literal["tpe", "tpe_grouped", "nsga2", "gp", "random"]
 Direction = Literal["maximise", "minimise"]
 # What a trial reports, so what a study may optimise or constrain.
 Metric = Literal["retrieval_map", "vqa_variance", "vqa_std", "vqa_accuracy", "vqa_lift_kept"]
@@ -105,7 +105,7 @@ class SchedulerConfig(Typed):
     """Early stopping: `moasha` stops the worse of the trials that reached a rung, `none` lets all trials run."""
 
     kind: Literal["moasha", "none"] = "moasha"
-    rungs: tuple[Count, ...] = (30,)  # steps at which trials report and the worse ones stop
+    rungs: tuple[Count, ...] = (10,)  # steps at which trials report and the worse ones stop
     reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0  # one in so many trials goes on from a rung
     # Trials are dealt to so many brackets; those of bracket b are not judged at the first b rungs.
     brackets: Count = 1

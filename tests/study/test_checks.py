@@ -99,7 +99,7 @@ def test_gp_takes_a_space_without_conditions_alone() -> None:
     assert "strategy" in checked_space(load_config("emoji_clip", ["search.sampler=gp", "search.space=mix"])).entries
 
 
-@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+@pytest.mark.parametrize("sampler", ["gp", "tpe_grouped"])
 def test_a_sampler_models_the_space_of_mixes_as_a_whole(sampler: str) -> None:
     """Every parameter that has a choice is proposed jointly with the others, none on its own."""
     config = load_config("emoji_clip", [f"search.sampler={sampler}", "search.space=mix"])

@@ -268,7 +268,7 @@ def locked(database: Path, seconds: float) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "tpe_grouped", "nsga2", "random", "gp"])
 def test_every_sampler_proposes_valid_recipes_while_trials_fail_and_stop(sampler: str, tmp_path: Path) -> None:
     searched = "mix" if sampler == "gp" else "full"
     config = load_config("emoji_clip", [f"search.sampler={sampler}", "search.trials=15", f"search.space={searched}"])
