@@ -27,7 +27,15 @@ from trainables.recipe import Recipe, Replication
 from trainables.teacher_cache import TeacherCache
 from trainables.worker import train
 
-METRICS = {"retrieval_map", "vqa_accuracy", "vqa_variance", "vqa_std", "vqa_variance_noise", "vqa_lift_kept"}
+METRICS = {
+    "retrieval_map",
+    "retrieval_map_noise",
+    "vqa_accuracy",
+    "vqa_variance",
+    "vqa_std",
+    "vqa_variance_noise",
+    "vqa_lift_kept",
+}
 RESULT = {"step", "final", "seconds", "timing", "parameters", "trained_parameters", "memory_gb", "metrics"}
 
 
