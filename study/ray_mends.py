@@ -14,7 +14,7 @@ def fail_one_trial_when_memory_runs_out() -> None:
     """Let a trial that Ray's memory monitor kills fail alone.
 
     Ray 2.60 raises `OutOfMemoryError` for it, which Tune's actor manager does not know for the death of an actor: it
-    ends the whole run with "Caught unexpected exception". Told as what it is, Tune retries or fails that trial, with a
+    ends the whole run with "Caught unexpected exception". Told as what it is, Tune fails that trial alone, with a
     text that still says why.
     """
     RayActorManager._actor_task_failed = _with_memory_kills

@@ -58,12 +58,12 @@ class RecordSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         self._plan = plan
         self.is_empty = False
         self.running: dict[str, TrialRecord] = {}  # by Tune's trial id
-        self.lost: list[TrialRecord] = []  # by Tune, to be handed out again
+        self.again: list[TrialRecord] = []  # to be handed out once more
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        record = self.lost.pop(0) if self.lost else self._next()
+        record = self.again.pop(0) if self.again else self._next()
         if record is None:
-            # After FINISHED Tune never asks again, and one of those that run may yet be lost.
+            # After FINISHED Tune never asks again, and one of those that run may have to be tried again.
             return None if self.running else str(Searcher.FINISHED)
         self.running[trial_id] = record
         return self._plan(record)
@@ -71,7 +71,7 @@ class RecordSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
     @property
     def is_done(self) -> bool:
         """Whether everything that the source had has ended."""
-        return self.is_empty and not self.running and not self.lost
+        return self.is_empty and not self.running and not self.again
 
     def _next(self) -> TrialRecord | None:
         record = None if self.is_empty else self._source.next()
@@ -92,18 +92,23 @@ class RecordSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
 
 
 class Recorder(Callback):  # type: ignore[misc]
-    """Writes every report into the ledger, and tells the source how each training went.
+    """Writes every report into the ledger, has trainings tried again, and tells the source how each one went.
+
+    Tune's own retries, `FailureConfig(max_failures)`, will not do: a training whose process dies while it is handed
+    from one trial to the next fails at once, since Tune retries only what it calls running
+    (`TuneController._process_trial_failure`).
 
     What goes wrong in here is kept in ``error``: Tune's own report of it hides what it was.
     """
 
-    def __init__(self, ledger: Ledger, source: Source, searcher: RecordSearcher) -> None:
+    def __init__(self, ledger: Ledger, source: Source, searcher: RecordSearcher, retries: int) -> None:
         self._ledger = ledger
         self._source = source
         self._searcher = searcher
-        self._last: dict[str, dict[str, Any]] = {}
-        self._written: dict[str, set[tuple[int, bool]]] = {}
-        self._losses: Counter[TrialRecord] = Counter()
+        self._retries = retries  # of each training
+        self._last: dict[TrialRecord, dict[str, Any]] = {}
+        self._written: dict[TrialRecord, set[tuple[int, bool]]] = {}
+        self._failures: Counter[TrialRecord] = Counter()
         self.error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,7 +128,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self._guarded(self._end, trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._guarded(self._end, trial.trial_id, _error_text(trial), trial)
+        self._guarded(self._end, trial.trial_id, _error_text(trial))
 
     def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -139,41 +144,34 @@ class Recorder(Callback):  # type: ignore[misc]
             return
         report = json.loads(result["result"])
         key = (report["step"], report["final"])
-        if trial_id not in self._written:  # a trial that goes on reports its last rung, or more, again
-            self._written[trial_id] = {(line["step"], line["final"]) for line in record.reports()}
-        self._last[trial_id] = report
-        if key not in self._written[trial_id] and "failure" not in report:
-            self._written[trial_id].add(key)
+        if record not in self._written:  # a trial that goes on reports its last rung, or more, again
+            self._written[record] = {(line["step"], line["final"]) for line in record.reports()}
+        self._last[record] = report
+        if key not in self._written[record] and "failure" not in report:
+            self._written[record].add(key)
             self._ledger.report(record, report)
             self._source.reported(record, report)
         self._source.changed(len(self._searcher.running))
 
-    def _end(self, trial_id: str, error: str | None, failed: Any = None) -> None:
+    def _end(self, trial_id: str, error: str | None) -> None:
         record = self._searcher.running.pop(trial_id, None)
         if record is None:
             return
         if error is not None and _DISK_FULL in error:
             # No fault of the recipe: the study ends, and the trial goes on from its last rung once there is room.
             raise OSError(errno.ENOSPC, _DISK_FULL, str(record.folder))
-        last = self._last.pop(trial_id, {})
-        self._written.pop(trial_id, None)
-        if failed is not None and self._is_lost(record, failed):
-            self._searcher.lost.append(record)
-            return
+        if error is not None:
+            self._failures[record] += 1
+            if self._failures[record] <= self._retries:
+                self._searcher.again.append(record)
+                return
+        last = self._last.pop(record, {})
+        self._written.pop(record, None)
         state, reason = self._verdict(record, last, error)
         if state == "infeasible":
             last = {**last, "cause": "out_of_memory"}
         self._source.ended(record, state, reason, last)
         self._source.changed(len(self._searcher.running))
-
-    def _is_lost(self, record: TrialRecord, trial: Any) -> bool:
-        """Whether Tune gave up a trial that it should have tried again.
-
-        It does, whatever `max_failures` says, if a process dies while it is handed from one trial to the next: it tries
-        again only what it calls running, and that trial is still pending (`TuneController._process_trial_failure`).
-        """
-        self._losses[record] += 1
-        return bool(trial.should_recover()) and self._losses[record] <= trial.max_failures
 
     def _verdict(self, record: TrialRecord, last: Mapping[str, Any], error: str | None) -> tuple[State, str | None]:
         if error is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import TrialScheduler
 
 from study.config import CONTROL_LANGUAGE, StudyConfig
@@ -66,7 +66,7 @@ class TrialRunner:
         ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
         timed = _Timed(source, self.spent)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
-        recorder = Recorder(self._ledger, timed, searcher)
+        recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
         try:
             tuner = Tuner(
                 tune.with_resources(run_trial, self._driver_resources()),
@@ -83,7 +83,6 @@ class TrialRunner:
                     storage_path=ray_folder,
                     verbose=0,
                     callbacks=[recorder],
-                    failure_config=FailureConfig(max_failures=self._config.resources.retries),
                 ),
             )
             tuner.fit()

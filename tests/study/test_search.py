@@ -51,27 +51,22 @@ class Few:
 class Tune:
     """Plays Tune's events for one training."""
 
-    def __init__(self, folder: Path, error: str = ERROR) -> None:
+    def __init__(self, folder: Path, error: str = ERROR, retries: int = 0) -> None:
         ledger = Ledger(folder)
         self.record = ledger.begin(0, Recipe(strategy="fd"), 1)
         self.source = Few([self.record])
         searcher = RecordSearcher(self.source, lambda record: {"number": record.number})
-        self.recorder = Recorder(ledger, self.source, searcher)
+        self.recorder = Recorder(ledger, self.source, searcher, retries)
         assert searcher.suggest("t") == {"number": 0}
         # Tune copies this file to its storage, where `get_error` looks, only after callbacks have run.
         (folder / "error.txt").write_text(error, encoding="utf-8")
         self.searcher = searcher
         self.trial = SimpleNamespace(trial_id="t", last_result=None, error_file=str(folder / "error.txt"))
-        self.failures(2)
 
     def result(self, value: dict[str, Any], reaches_callbacks: bool = True) -> None:
         self.trial.last_result = {**value["metrics"], "step": value["step"], "result": json.dumps(value)}
         if reaches_callbacks:
             self.recorder.on_trial_result(0, [], self.trial, self.trial.last_result)
-
-    def failures(self, count: int) -> None:
-        """One failure is retried, which is Tune's to do; so many have been."""
-        self.trial.max_failures, self.trial.should_recover = 1, lambda: count <= 1
 
     def complete(self) -> tuple[Any, ...]:
         self.recorder.on_trial_complete(0, [], self.trial)
@@ -138,15 +133,17 @@ def test_a_process_that_failed_gives_the_last_line_of_its_error(tmp_path: Path) 
     assert Tune(tmp_path).fail() == ("ended", 0, "failed", "ValueError: a sentence", None)
 
 
-def test_a_trial_that_tune_gives_up_before_its_retries_is_handed_out_again_as_often(tmp_path: Path) -> None:
-    tune = Tune(tmp_path)
-    tune.failures(1)
-    tune.recorder.on_trial_error(0, [], tune.trial)
-    assert (tune.source.heard, tune.searcher.is_done) == ([], False)
-    tune.trial.trial_id = "again"
-    assert tune.searcher.suggest("again") == {"number": 0}
-    assert tune.fail() == ("ended", 0, "failed", "ValueError: a sentence", None)
+def test_a_trial_is_handed_out_again_as_often_as_it_may_fail_and_keeps_what_it_had_reported(tmp_path: Path) -> None:
+    tune = Tune(tmp_path, retries=2)
+    tune.result(report(6, final=False))
+    for place in ("second", "third"):
+        tune.recorder.on_trial_error(0, [], tune.trial)
+        assert (tune.source.heard, tune.searcher.is_done) == ([("reported", 0, 6)], False)
+        tune.trial.trial_id = place
+        assert tune.searcher.suggest(place) == {"number": 0}
+    assert tune.fail() == ("ended", 0, "failed", "ValueError: a sentence", 6)
     assert tune.searcher.suggest("more") == Searcher.FINISHED
+    assert tune.lines() == [(6, False)]
 
 
 def test_a_process_that_was_killed_for_memory_is_recognised(tmp_path: Path) -> None:
