@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from study.config import dump_config, load_config
+from study.errors import UserError
 from study.ledger import Ledger
-from tests.benchmarks.record import METRICS, RECORDING, read_recording, write_recording
+from tests.benchmarks.record import METRICS, RECORDING, add_to_recording, read_recording
 from trainables.recipe import Recipe
 
 TEACHER = {"retrieval_map": 0.5, "vqa_variance": 20.0}
@@ -38,7 +39,7 @@ def test_a_ledger_becomes_a_row_a_training(tmp_path: Path) -> None:
     (study / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     (study / "teacher.json").write_text(json.dumps({"scores": {"validation": {"summary": TEACHER}}}), encoding="utf-8")
 
-    assert write_recording([study], tmp_path / "trials.csv") == 3  # the failed one is left out
+    assert add_to_recording([study], tmp_path / "trials.csv") == 3  # the failed one is left out
     recording = read_recording(tmp_path / "trials.csv")
 
     assert recording.levels == (10, 80)
@@ -50,6 +51,21 @@ def test_a_ledger_becomes_a_row_a_training(tmp_path: Path) -> None:
     assert second["learning_rate"] == pytest.approx(0.004)
     assert recording.scores["vqa_lift_kept@80"].to_list() == [80, 81, 89]
     assert recording.scores["seconds@10"].to_list() == [1, 1, 1]
+
+    ledger.finish(ledger.begin(3, recipes[0], seed=3), "failed", None, {})
+    fourth = ledger.begin_confirmation(records[0], 1, seed=4)
+    for step in (10, 80):
+        metrics = dict.fromkeys(METRICS, step + 4)
+        ledger.report(fourth, {"step": step, "seconds": 1, "final": step == 80, "metrics": metrics})
+    ledger.finish(fourth, "complete", None, {})
+    assert add_to_recording([study], tmp_path / "trials.csv") == 1  # what is there already is not added again
+    assert sorted(read_recording(tmp_path / "trials.csv").recipes.index) == [0, 0, 1, 1]
+
+    (study / "config.yaml").write_text(
+        dump_config(load_config("emoji_clip", ["training.batch_size=64"])), encoding="utf-8"
+    )
+    with pytest.raises(UserError, match="batch_size"):
+        add_to_recording([study], tmp_path / "trials.csv")
 
 
 def test_the_recording_is_small_and_measures_every_training_at_every_level() -> None:
