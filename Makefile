@@ -16,7 +16,7 @@ study: venv
 	$(BIN)/python -m study.run
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: venv
 	$(BIN)/ruff format --check .

@@ -12,7 +12,6 @@ AT = {moment.name: moment for moment in MOMENTS}
 
 def test_a_study_that_is_killed_again_and_again_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     kills = [
-        Kill(AT["training"], "worker"),
         Kill(AT["report written"], "driver"),
         Kill(AT["tell: result written"], "all"),
         Kill(AT["confirmation"], "worker"),

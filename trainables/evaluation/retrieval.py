@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 RECALL_AT = (1, 5, 10)
+_FEW_HITS = 16  # of a query: up to here counting was found to take less than half as long as sorting
 _BLOCK_ELEMENTS = 2**24  # similarities held at once: memory stays bounded however large the gallery
 
 
@@ -47,9 +48,15 @@ def average_precision(
         most = int(count.max()) if len(count) else 0
         # The similarities of the relevant items, best first, padded with -inf: [Q, most].
         hits = similarity.masked_fill(~relevant, -torch.inf).topk(most, dim=1).values
-        irrelevant = similarity.masked_fill(relevant, -torch.inf).sort(dim=1).values
-        # Irrelevant items at or above each hit.
-        above = irrelevant.shape[1] - torch.searchsorted(irrelevant, hits.contiguous(), side="left")
+        irrelevant = similarity.masked_fill(relevant, -torch.inf)
+        # Irrelevant items at or above each hit: by comparing where hits are few, by searching where they are many.
+        if most <= _FEW_HITS:
+            above = torch.empty_like(hits, dtype=torch.long)
+            for place in range(most):
+                above[:, place] = (irrelevant >= hits[:, [place]]).sum(dim=1)
+        else:
+            irrelevant = irrelevant.sort(dim=1).values
+            above = irrelevant.shape[1] - torch.searchsorted(irrelevant, hits.contiguous(), side="left")
         position = torch.arange(1, most + 1, device=queries.device)
         rank = above + position
         valid = position <= count[:, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +53,7 @@ class OpenClipEncoder(DualEncoder):
         )
         self.register_buffer("_mean", torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("_deviation", torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1), persistent=False)
-        self.clip.text.transformer.register_forward_pre_hook(_fit_mask, with_kwargs=True)
         self._image_states = _HiddenStates(self.image_layers)
-        self._text_states = _HiddenStates(self.text_layers)
 
     @property
     def image_layers(self) -> Sequence[nn.Module]:
@@ -106,25 +104,36 @@ class OpenClipEncoder(DualEncoder):
         )
 
     def _encode_text(self, tokens: Tensor, end: Tensor) -> Encoded:
-        with self._text_states as states:
-            embedding = self.clip.encode_text(tokens)
-        rows = torch.arange(len(tokens), device=tokens.device)
-        layers = tuple(state[rows, end] for state in states)
-        return Encoded(functional.normalize(embedding.float(), dim=-1), layers)
+        tower = self.clip.text
+        length, rows = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
+        hidden = tower.token_embedding(tokens) + tower.positional_embedding[:length]
+        *layers, last = self.text_layers
+        states = []
+        for layer in layers:
+            hidden = layer(hidden, attn_mask=tower.attn_mask[:length, :length])
+            states.append(hidden[rows, end])
+        states.append(_output_at(last, hidden, end))
+        embedding = tower.ln_final(states[-1]) @ tower.text_projection
+        return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(states))
 
 
-def _fit_mask(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Cut the causal mask to the length of the texts: open_clip's text tower passes it whole."""
-    mask, length = kwargs.get("attn_mask"), args[0].shape[1]
-    return args, kwargs if mask is None else {**kwargs, "attn_mask": mask[:length, :length]}
+def _output_at(layer: Any, hidden: Tensor, place: Tensor) -> Tensor:
+    """What a causal residual attention block makes of one token of each text: [B, H] of [B, T, H] and its place [B].
+
+    Nothing reads the other tokens of a tower's last layer. Without them that layer costs keys and values alone, two
+    of twelve H × H products a token.
+    """
+    rows = torch.arange(len(hidden), device=hidden.device)
+    normed = layer.ln_1(hidden)
+    later = torch.arange(hidden.shape[1], device=hidden.device) > place[:, None]
+    query = normed[rows, place][:, None]
+    attended = layer.attn(query, normed, normed, key_padding_mask=later, need_weights=False)[0][:, 0]
+    output = hidden[rows, place] + layer.ls_1(attended)
+    return cast(Tensor, output + layer.ls_2(layer.mlp(layer.ln_2(output))))
 
 
 class _HiddenStates:
-    """The outputs of a tower's layers during one forward pass, [B, tokens, H] each.
-
-    Forward hooks work for every tower that open_clip can hold; its own `forward_intermediates` does not exist for
-    Hugging Face text towers.
-    """
+    """The outputs of a tower's layers during one forward pass, [B, tokens, H] each."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self._collected: list[Tensor] | None = None

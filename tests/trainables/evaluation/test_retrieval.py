@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -34,6 +34,13 @@ def oracle(queries: np.ndarray, gallery: np.ndarray, asked: np.ndarray, items: n
     return found
 
 
+@pytest.fixture(params=[0, 16], ids=["hits are searched for", "hits are counted"])
+def _way_to_rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "_FEW_HITS", request.param)
+
+
+@pytest.mark.usefixtures("_way_to_rank")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it is the same for all examples
 @given(searches())
 def test_scores_are_the_oracles(search: tuple[torch.Tensor, ...]) -> None:
     expected = oracle(*(values.numpy() for values in search))
