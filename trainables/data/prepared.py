@@ -21,11 +21,16 @@ class ArrayFolder:
     """Dataclass of arrays and JSON-able metadata, one file a field."""
 
     def save(self, folder: Path) -> None:
+        """Write a file for each field.
+
+        Raises:
+            OSError: with its number, if a file cannot be written.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                np.save(folder / f"{field.name}.npy", value, allow_pickle=False)
+                _save_array(folder / f"{field.name}.npy", value)
             else:
                 (folder / f"{field.name}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
@@ -44,6 +49,14 @@ class ArrayFolder:
             else:
                 values[field.name] = json.loads((folder / f"{field.name}.json").read_text(encoding="utf-8"))
         return cls(**values)
+
+
+def _save_array(path: Path, array: Array) -> None:
+    """As `np.save` does, whose error says no number when the disk is full."""
+    whole = np.ascontiguousarray(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)
 
 
 @dataclass(frozen=True)
