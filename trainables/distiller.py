@@ -23,8 +23,6 @@ from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_tas
 from trainables.student import make_student
 from trainables.teacher_cache import TeacherCache
 
-_PROBE = 4  # images and captions that show whether a student has diverged
-
 
 class _Towers(nn.Module):
     """Both towers and the projections of matched layers in one forward pass, as data-parallel training needs it."""
@@ -138,21 +136,6 @@ class Distiller:
         self._push(batch)
         self.steps_done += 1
         return {name: float(loss.detach()) for name, loss in [*losses.items(), ("total", total)]}
-
-    def check_finite(self) -> None:
-        """Whether the student still gives numbers, on a few images and captions; all workers find the same.
-
-        Raises:
-            FloatingPointError: if it does not.
-        """
-        rows = slice(0, _PROBE)
-        images = torch.tensor(self._data.images[rows], device=self._device)
-        tokens = torch.tensor(self._data.tokens[self._control, rows], dtype=torch.long, device=self._device)
-        with torch.no_grad(), computing(self._device, self._plan.training.precision):
-            image = self.student.encode_image(self.student.preprocess(images)).embedding
-            text = self.student.encode_text(tokens).embedding
-        if not bool(torch.isfinite(image).all() and torch.isfinite(text).all()):
-            raise FloatingPointError(f"an embedding is not finite after step {self.steps_done}")
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs to go on as if nothing had happened: tensors and plain values."""

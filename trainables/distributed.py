@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def worker() -> tuple[int, int]:
@@ -41,6 +44,24 @@ def maximum(value: float, device: torch.device) -> float:
     largest = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return float(largest)
+
+
+def by_the_first(action: Callable[[], T], device: torch.device) -> T | None:
+    """What the first worker's ``action`` gives, None on the others, which wait for it; all workers must ask.
+
+    Raises:
+        FloatingPointError: on every worker, if it is raised on the first.
+    """
+    found: T | None = None
+    failure: FloatingPointError | None = None
+    if worker()[0] == 0:
+        try:
+            found = action()
+        except FloatingPointError as error:
+            failure = error
+    if maximum(failure is not None, device):
+        raise failure or FloatingPointError("the trial's first worker found a number that is not finite")
+    return found
 
 
 def gather(part: Tensor, dim: int = 0) -> Tensor:

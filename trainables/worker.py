@@ -14,8 +14,8 @@ from trainables.config import STATE, TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
 from trainables.distiller import Distiller
-from trainables.distributed import maximum, worker
-from trainables.evaluation.evaluate import evaluate, lift_kept, subset
+from trainables.distributed import by_the_first, maximum, worker
+from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
 from trainables.fencing import held
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
@@ -161,13 +161,9 @@ class _Training:
 
     def _reach_rung(self, losses: dict[str, float]) -> None:
         """Score a part of the validation items, keep everything that is needed to go on from here, report."""
-        self._distiller.check_finite()
-        metrics: dict[str, float] = {}
-        if self._is_first:
-            assert self._few is not None
-            with self._timed("evaluate"):
-                precision = self._plan.training.precision
-                metrics = self._with_lift(evaluate(self._distiller.student, *self._few, precision).summary)
+        assert self._few is not None
+        evaluation = self._evaluated(*self._few)
+        metrics = self._with_lift(evaluation.summary) if evaluation else {}
         reported = self.result(final=False, metrics=metrics, losses=losses)
         if self._is_first:
             state = {"distiller": self._distiller.state(), "timing": dict(self._timing), "reported": reported}
@@ -176,16 +172,24 @@ class _Training:
 
     def _finish(self, losses: dict[str, float]) -> None:
         """Score all validation items, keep the student and its examples, report."""
-        self._distiller.check_finite()
         scores: dict[str, Any] = {}
-        if self._is_first:
-            student, captions, questions = self._distiller.student, self._captions, self._questions
+        captions, questions = self._captions, self._questions
+        if evaluation := self._evaluated(captions, questions):
+            scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
             with self._timed("evaluate"):
-                evaluation = evaluate(student, captions, questions, self._plan.training.precision)
-                scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
                 write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
-            student.save(self._state_file.parent)
+            self._distiller.student.save(self._state_file.parent)
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
+
+    def _evaluated(self, captions: CaptionedImages, questions: VisualQuestions) -> Evaluation | None:
+        """The first worker's evaluation of the student, None on the others.
+
+        Raises:
+            FloatingPointError: on all workers together, if the student has diverged.
+        """
+        student, precision = self._distiller.student, self._plan.training.precision
+        with self._timed("evaluate"):
+            return by_the_first(lambda: evaluate(student, captions, questions, precision), self._device)
 
     def _with_lift(self, summary: dict[str, float]) -> dict[str, float]:
         kept = lift_kept(summary["vqa_accuracy"], self._plan.teacher_vqa_accuracy, self._plan.chance)

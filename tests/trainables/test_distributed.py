@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainables.distributed import gather, maximum, worker
+from trainables.distributed import by_the_first, gather, maximum, worker
 from trainables.recipe import Replication
 from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task
 
@@ -73,6 +73,10 @@ def gradients_of_a_sum() -> dict[str, Tensor]:
     return {name: part.grad for name, part in zip("ab", parts, strict=True)}
 
 
+def diverged() -> None:
+    raise FloatingPointError("an embedding is not finite")
+
+
 def share_of(rank: int, folder: str) -> None:
     """One worker: write what it finds for every loss."""
     torch.set_num_threads(1)
@@ -80,6 +84,9 @@ def share_of(rank: int, folder: str) -> None:
     try:
         assert worker() == (rank, WORKERS)
         assert maximum(0.5 + rank, torch.device("cpu")) == 0.5 + WORKERS - 1
+        assert by_the_first(lambda: rank, torch.device("cpu")) == (0 if rank == 0 else None)
+        with pytest.raises(FloatingPointError):
+            by_the_first(diverged, torch.device("cpu"))
         part = slice(rank * SHARE, (rank + 1) * SHARE)
         found = {name: gradients(name, part) for name in LOSSES}
         torch.save({**found, "sum": gradients_of_a_sum()}, f"{folder}/{rank}.pt")
