@@ -58,6 +58,11 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
     for point in trials.start_from(plan.starting_points):
         for message in point.messages:
             progress.note(message)
+
+    def lost(reason: str) -> None:
+        progress.close()
+        progress.note(f"study.run: {reason}; {ledger.what_is_kept()}")
+
     withdraw_report(ledger.folder)
     write_json(ledger.folder / "environment.json", describe_environment())
     with progress.shown():
@@ -66,7 +71,7 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             stack.callback(trackers.close)
             trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
-                available = stack.enter_context(ray_cluster(plan.address, config.resources))
+                available = stack.enter_context(ray_cluster(plan.address, config.resources, lost))
             spent = _Stages(plan, trials, trackers, progress, available).run()
         with progress.stage("report"):
             write_report(ledger.folder)

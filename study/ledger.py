@@ -126,6 +126,11 @@ class Ledger:
         """All trials that have a recipe, by number."""
         return list(_records(self.trials_folder))
 
+    def what_is_kept(self) -> str:
+        """What whoever sees the study end early wants to know."""
+        ended = sum(record.result is not None for record in self.records())
+        return f"{ended} finished trials are kept in {self.folder}. The same command goes on from there."
+
     def confirmations(self, record: TrialRecord) -> list[TrialRecord]:
         """The further trainings of a trial's recipe, in their order."""
         return list(_records(record.folder / _CONFIRMATIONS))

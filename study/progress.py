@@ -52,6 +52,11 @@ class Progress:
         else:
             yield
 
+    def close(self) -> None:
+        """Give the terminal back, from whichever thread."""
+        if self._live is not None:
+            self._live.stop()
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A stage of the study; gives the function that takes its progress."""

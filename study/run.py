@@ -115,26 +115,21 @@ def _run(options: argparse.Namespace) -> int:
             run_stages(Plan(config, space, points, url, options.address), ledger, terminal)
             return _show(folder, output)
         except KeyboardInterrupt:
-            print(f"\nInterrupted: {_kept(ledger)}", file=terminal)
+            print(f"\nInterrupted: {ledger.what_is_kept()}", file=terminal)
             return 130
         except UserError as error:
             if any(record.result is not None for record in ledger.records()):
-                raise UserError(f"{error}; {_kept(ledger)}") from None
+                raise UserError(f"{error}; {ledger.what_is_kept()}") from None
             raise
         except Exception as error:
             traceback.print_exc()  # into the log
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
             reason = "no space left" if full else f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             where = f"where {error.filename or folder} lies" if isinstance(error, OSError) and full else ""
-            print(f"study.run: {reason} {where}; {_kept(ledger)}", file=terminal)
+            print(f"study.run: {reason} {where}; {ledger.what_is_kept()}", file=terminal)
             if not full:
                 print(f"Details are in {folder / 'study.log'}.", file=terminal)
             return 1
-
-
-def _kept(ledger: Ledger) -> str:
-    ended = sum(record.result is not None for record in ledger.records())
-    return f"{ended} finished trials are kept in {ledger.folder}. The same command goes on from there."
 
 
 def _refuse_changes(config: StudyConfig, folder: Path) -> None:

@@ -25,7 +25,8 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
     """Stops a trial at a rung unless it is among the best 1/reduction of its bracket's trials that reached that rung.
 
     A rung knows each trial once, by its number: what a trial reports again after a crash replaces what it reported
-    before. So the rungs of a study that goes on are those that its ledger gives.
+    before, and it is not judged there again, since a promotion is never taken back. So the rungs of a study that goes
+    on are those that its ledger gives.
     """
 
     def __init__(
@@ -47,21 +48,20 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
             (bracket, rung): {} for bracket in range(brackets) for rung in rungs[bracket:]
         }
         self._places: dict[int, str] = {}
+        self._promoted: set[tuple[int, int]] = set()  # trial, rung
 
     def set_search_properties(self, metric: str | None, mode: str | None, **_spec: Any) -> bool:
         return True  # the objectives are this scheduler's own
 
     def replay(self, trial: int, step: int, metrics: Metrics) -> None:
-        """Take in what trial number ``trial`` reported in an earlier run of the study."""
-        reached = self._reached.get((self._brackets.of(trial), step))
-        if reached is not None:
-            reached[trial] = metrics
+        """Take in what trial number ``trial`` reported in an earlier run of the study; it is not judged there again."""
+        self._take(trial, step, metrics)
+        self._promoted.add((trial, step))
 
     def goes_on(self, trial: int, step: int, metrics: Metrics) -> bool:
         """Take in a report and decide on its trial."""
-        self.replay(trial, step, metrics)
-        reached = self._reached.get((self._brackets.of(trial), step))
-        if reached is None:
+        reached = self._take(trial, step, metrics)
+        if reached is None or (trial, step) in self._promoted:
             return True
         numbers = list(reached)
         values = [[reached[number].get(name, math.nan) for name in self._objectives] for number in numbers]
@@ -69,7 +69,17 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
         order = promotion_order(values, self._objectives, violations)
         place = int(np.flatnonzero(order == numbers.index(trial))[0])
         self._places[trial] = f"place {place + 1} of {len(numbers)} at step {step}"
-        return place < math.ceil(len(numbers) / self._reduction)
+        if place >= math.ceil(len(numbers) / self._reduction):
+            return False
+        self._promoted.add((trial, step))
+        return True
+
+    def _take(self, trial: int, step: int, metrics: Metrics) -> dict[int, Metrics] | None:
+        """All that have reached the rung of this step, None if it is none of the trial's."""
+        reached = self._reached.get((self._brackets.of(trial), step))
+        if reached is not None:
+            reached[trial] = metrics
+        return reached
 
     def place(self, trial: int) -> str | None:
         """Where a trial stood at the last rung at which it was judged, in words."""

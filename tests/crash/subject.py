@@ -28,7 +28,7 @@ _SETTINGS = (
 )
 _VANISH = 30.0  # seconds after which no process that writes to a study may have outlived its driver
 _FADE = 120.0  # seconds after which nothing of a killed run may be alive: Ray's agents wait for their servers
-_NOTICE = 120.0  # seconds within which a driver must notice that its Ray is gone
+_NOTICE = 30.0  # seconds within which a driver must notice that its Ray is gone
 _STALLED = 900.0  # seconds in which a study that is left alone comes to its end
 _LOOK_BACK = 1.0  # seconds, at runs that were killed
 _LOOK_AGAIN = 0.02  # seconds, at the present one
@@ -193,6 +193,8 @@ class Subject:
             self._check(is_running=False)
             return "hung"
         outcome = f"driver ended with {code}"
+        if kill.kind == "ray" and not any(line.startswith("study.run:") for line in run.said().splitlines()):
+            self._found.append(f"the driver ended with {code} after its Ray was killed, and did not say why")
         self._fading[run] = time.monotonic()
         if kill.kind == "driver" and self.chance.random() < 0.5:
             # The next run begins at once, while trials of this one may still be alive.

@@ -98,14 +98,18 @@ def test_replayed_reports_decide_as_if_they_had_been_seen() -> None:
     assert set(expected) == {True, False}
 
 
-def test_a_trial_that_reports_a_rung_again_after_a_crash_is_counted_once() -> None:
+def test_a_trial_that_reports_a_rung_again_after_a_crash_is_counted_once_and_not_judged_again() -> None:
     scheduler = halving()
-    for number, mean in enumerate((0.9, 0.8, 0.1)):
-        scheduler.replay(number, 10, metrics(mean, 5.0))
-    # Of 3 trials 2 go on. Were the third counted twice, of 4 trials still 2 would, and of 5 three.
-    for _ in range(3):
-        assert not scheduler.goes_on(2, 10, metrics(0.1, 5.0))
-    assert scheduler.place(2) == "place 3 of 3 at step 10"
+    assert scheduler.goes_on(0, 10, metrics(0.1, 9.0))
+    for number, mean in enumerate((0.9, 0.8), start=1):
+        assert scheduler.goes_on(number, 10, metrics(mean, 5.0))
+    assert scheduler.goes_on(0, 10, metrics(0.1, 9.0))  # now the worst of three
+    scheduler.replay(3, 10, metrics(0.05, 9.5))
+    assert scheduler.goes_on(3, 10, metrics(0.05, 9.5))
+    # Of 5 trials 3 go on, of 6 three too. Were 0 and 3 counted twice, this one would be the third of eight.
+    assert scheduler.goes_on(4, 10, metrics(0.7, 6.0))
+    assert not scheduler.goes_on(5, 10, metrics(0.6, 7.0))
+    assert scheduler.place(5) == "place 4 of 6 at step 10"
 
 
 def test_brackets_judge_apart_pass_their_first_rungs_and_get_like_shares_of_the_steps() -> None:
