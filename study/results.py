@@ -117,4 +117,4 @@ def print_time(seconds: Mapping[str, float], trials: Mapping[str, float], consol
     whole = sum(trials.values())
     if whole:
         parts = ", ".join(f"{name} {100 * value / whole:.0f} %" for name, value in trials.items())
-        console.print(f"Time of the trials, from proposal to end: {parts}.")
+        console.print(f"Time of the trials, from proposal to end: {parts}.", soft_wrap=True)

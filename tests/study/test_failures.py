@@ -1,9 +1,10 @@
-"""What goes wrong around a study, done for real: a full disk, a damaged student, a cluster that is somebody else's."""
+"""What goes wrong around a study, done for real: a full disk, killed processes, a cluster that is somebody else's."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree
 from trainables.resources import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -61,18 +63,38 @@ def test_a_full_disk_ends_the_study_in_one_line_and_it_goes_on_where_there_is_ro
     assert kept.items() <= results.items()
 
 
-def test_a_student_that_a_disk_has_damaged_costs_its_test_scores_alone(copied: Study) -> None:
-    member = copied.read("results/front.json")["members"][0]["trial"]
-    folder = copied.folder / "trials" / member
-    (folder / "test.json").unlink()
-    (copied.folder / "results" / "front.json").unlink()
-    weights = folder / "checkpoint" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    outcome = copied.run()
-    assert outcome.code == 0, copied.runs[0].said()
-    assert f"Trial {member} has no test scores: {weights.parent} cannot be read" in outcome.errors
-    members = {found["trial"]: found["test"] for found in copied.read("results/front.json")["members"]}
-    assert members[member] is None
+def test_trials_go_on_from_their_rung_after_termination_and_one_crash_and_fail_after_two(study: Study) -> None:
+    settings = ["training.steps=120", "search.scheduler.reduction=1.01"]
+    run = study.start("search.trials=2", *settings)
+    run.until(lambda: study.reports(0) and study.reports(1))
+    run.process.send_signal(signal.SIGTERM)
+    outcome = run.wait(60)
+    assert (outcome.code, study.results()) == (130, {}), run.said()
+    assert "Interrupted: 0 finished trials are kept" in outcome.errors
+    check_that_nothing_is_left(run)
+    # As if the second trial had saved its state, and been ended before its report was written down.
+    (study.folder / "trials" / "00001" / "reports.jsonl").unlink()
+
+    again = study.start("search.trials=3", *settings)
+    killed = set(again.until(lambda: len(found := again.trials()) == 2 and found)[:1])
+    os.kill(*killed, signal.SIGKILL)
+    again.until(lambda: len(study.results()) == 2 and 2 in study.recipes())
+    for _ in range(2):
+        found = again.until(lambda before=frozenset(killed): set(again.trials()) - before)
+        for trial in found:
+            os.kill(trial, signal.SIGKILL)
+        killed |= found
+    outcome = again.wait()
+    assert outcome.code == 0, again.said()
+    check_that_optuna_and_ledger_agree(study)
+    check_that_nothing_is_left(again)
+    results = study.results()
+    assert [results[number]["state"] for number in range(3)] == ["complete", "complete", "failed"]
+    assert "died" in results[2]["reason"]
+    assert f"Trial 00002 failed: {results[2]['reason']}" in outcome.output
+    # From the start, the first would have reported at its rung twice; the second is judged there after all.
+    assert [report["step"] for report in study.reports(0)] == [6, 120]
+    assert [report["step"] for report in study.reports(1)] == [6, 120]
 
 
 @contextmanager
@@ -102,9 +124,8 @@ def test_a_study_runs_on_a_cluster_that_is_up_and_leaves_it_up(study: Study, run
         assert outcome.code == 0, study.runs[-1].said()
         assert len(study.results()) == 2
         assert study.read("results/front.json")["members"] is not None
-        again = study.start("search.trials=3", address=address).wait()
-        assert again.code == 0, study.runs[-1].said()
-        assert len(study.results()) == 3
+        host, _, port = address.partition(":")
+        socket.create_connection((host, int(port)), timeout=5).close()  # its head still listens
 
 
 KILLED_FOR_MEMORY = """

@@ -1,55 +1,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import time
 from typing import TYPE_CHECKING
 
-import optuna
 import pandas as pd
 import pytest
 import yaml
-from optuna.trial import FrozenTrial, TrialState
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from study.config import load_config
+from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree, told
 
 if TYPE_CHECKING:
-    from tests.study.tiny import Outcome, Run, Study
+    from tests.study.tiny import Outcome, Study
 
-TOLD = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 # What Ray and its libraries write when nobody keeps them quiet.
 NOISE = re.compile(r"\bray\b(?!: \d+ s| +│)|raylet|\(pid|WARN|Warning|Traceback|Error\b")
-
-
-def told(study: Study) -> dict[int, FrozenTrial]:
-    """Optuna's trials that were asked for, by number."""
-    name = study.read("study.json")["optuna_study"]
-    opened = optuna.load_study(study_name=name, storage=f"sqlite:///{study.folder / 'study.db'}")
-    return {trial.number: trial for trial in opened.get_trials() if trial.state != TrialState.WAITING}
-
-
-def check_that_optuna_and_ledger_agree(study: Study) -> None:
-    """Every trial has ended in both, and in the same way."""
-    results, trials = study.results(), told(study)
-    assert set(results) == set(study.recipes()) == set(trials)
-    for number, result in results.items():
-        assert trials[number].state == TOLD[result["state"]]
-        if result["state"] == "complete":
-            metrics = result["metrics"]
-            assert trials[number].values == [metrics["retrieval_map"], metrics["vqa_variance"]]
-            assert metrics.items() <= trials[number].user_attrs.items()
-
-
-def check_that_nothing_is_left(run: Run) -> None:
-    deadline = time.monotonic() + 10
-    while run.processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert run.processes() == {}
-    assert [path.name for path in run.log.parent.iterdir() if path.name.startswith("ray")] == []
 
 
 def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, Outcome]) -> None:
@@ -190,38 +159,18 @@ def test_a_raised_budget_goes_on_and_an_interruption_costs_no_finished_trial(cop
     assert all(member["test"] for member in members)
 
 
-def test_trials_go_on_from_their_rung_after_termination_and_one_crash_and_fail_after_two(study: Study) -> None:
-    settings = ["training.steps=120", "search.scheduler.reduction=1.01"]
-    run = study.start("search.trials=2", *settings)
-    run.until(lambda: study.reports(0) and study.reports(1))
-    run.process.send_signal(signal.SIGTERM)
-    outcome = run.wait(60)
-    assert (outcome.code, study.results()) == (130, {}), run.said()
-    assert "Interrupted: 0 finished trials are kept" in outcome.errors
-    check_that_nothing_is_left(run)
-    # As if the second trial had saved its state, and been ended before its report was written down.
-    (study.folder / "trials" / "00001" / "reports.jsonl").unlink()
-
-    again = study.start("search.trials=3", *settings)
-    killed = set(again.until(lambda: len(found := again.trials()) == 2 and found)[:1])
-    os.kill(*killed, signal.SIGKILL)
-    again.until(lambda: len(study.results()) == 2 and 2 in study.recipes())
-    for _ in range(2):
-        found = again.until(lambda before=frozenset(killed): set(again.trials()) - before)
-        for trial in found:
-            os.kill(trial, signal.SIGKILL)
-        killed |= found
-    outcome = again.wait()
-    assert outcome.code == 0, again.said()
-    check_that_optuna_and_ledger_agree(study)
-    check_that_nothing_is_left(again)
-    results = study.results()
-    assert [results[number]["state"] for number in range(3)] == ["complete", "complete", "failed"]
-    assert "died" in results[2]["reason"]
-    assert f"Trial 00002 failed: {results[2]['reason']}" in outcome.output
-    # From the start, the first would have reported at its rung twice; the second is judged there after all.
-    assert [report["step"] for report in study.reports(0)] == [6, 120]
-    assert [report["step"] for report in study.reports(1)] == [6, 120]
+def test_a_student_that_a_disk_has_damaged_costs_its_test_scores_alone(copied: Study) -> None:
+    member = copied.read("results/front.json")["members"][0]["trial"]
+    folder = copied.folder / "trials" / member
+    (folder / "test.json").unlink()
+    (copied.folder / "results" / "front.json").unlink()
+    weights = folder / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    outcome = copied.run()
+    assert outcome.code == 0, copied.runs[0].said()
+    assert f"Trial {member} has no test scores: {weights.parent} cannot be read" in outcome.errors
+    members = {found["trial"]: found["test"] for found in copied.read("results/front.json")["members"]}
+    assert members[member] is None
 
 
 def test_two_workers_of_half_the_batch_learn_what_one_process_learns(

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
+from optuna.trial import FrozenTrial, TrialState
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
@@ -171,3 +173,33 @@ class Study:
     def _recipe(path: Path) -> Any:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {key: content[key] for key in ("recipe", "seed", "created")}
+
+
+TOLD = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+def told(study: Study) -> dict[int, FrozenTrial]:
+    """Optuna's trials that were asked for, by number."""
+    name = study.read("study.json")["optuna_study"]
+    opened = optuna.load_study(study_name=name, storage=f"sqlite:///{study.folder / 'study.db'}")
+    return {trial.number: trial for trial in opened.get_trials() if trial.state != TrialState.WAITING}
+
+
+def check_that_optuna_and_ledger_agree(study: Study) -> None:
+    """Every trial has ended in both, and in the same way."""
+    results, trials = study.results(), told(study)
+    assert set(results) == set(study.recipes()) == set(trials)
+    for number, result in results.items():
+        assert trials[number].state == TOLD[result["state"]]
+        if result["state"] == "complete":
+            metrics = result["metrics"]
+            assert trials[number].values == [metrics["retrieval_map"], metrics["vqa_variance"]]
+            assert metrics.items() <= trials[number].user_attrs.items()
+
+
+def check_that_nothing_is_left(run: Run) -> None:
+    deadline = time.monotonic() + 10
+    while run.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert run.processes() == {}
+    assert [path.name for path in run.log.parent.iterdir() if path.name.startswith("ray")] == []
