@@ -139,7 +139,7 @@ class ConfirmConfig(Typed):
     """Members of the front, and what is behind them by less than the noise, are trained again with new seeds."""
 
     seeds: Annotated[int, Field(ge=0, strict=True)] = 2  # trainings of each; 0: none
-    most: Count = 6  # recipes at most, members first
+    most: Count = 5  # recipes at most, members first
 
 
 class SearchConfig(Typed):
@@ -150,7 +150,7 @@ class SearchConfig(Typed):
     # its front; a YAML file, its recipes.
     start_from: tuple[str, ...] = ("known",)
     sampler: Sampler = "tpe"
-    trials: Count = 20
+    trials: Count = 24
     hours: Positive | None = None  # wall time of the search, over all runs; trials that are under way still end
     patience: Count | None = None  # trials in a row whose results leave the hypervolume as it was
     objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
