@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -33,7 +34,16 @@ class StorageConfig(Typed):
 
     path: str = "runs"
     # `sqlite` for a file in the study's folder, or `env:NAME` for a URL in the environment, which is never written down.
-    optuna: Annotated[str, Field(pattern=r"^(sqlite|env:[A-Za-z_][A-Za-z0-9_]*)$")] = "sqlite"
+    optuna: str = "sqlite"
+
+    @field_validator("optuna")
+    @classmethod
+    def _names_a_storage(cls, optuna: str) -> str:
+        if not re.fullmatch(r"sqlite|env:[A-Za-z_][A-Za-z0-9_]*", optuna):
+            raise ValueError(
+                "should be sqlite, or env:NAME for a URL in the environment variable NAME: here it would be written down"
+            )
+        return optuna
 
 
 class CaptionSource(Typed):
@@ -200,7 +210,7 @@ class TrackingConfig(Typed):
 class StudyConfig(Typed):
     """A whole study. Every key has a default; a preset names them all."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "emoji-clip"
+    name: str = "emoji-clip"
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     storage: StorageConfig = StorageConfig()
     data: DataConfig = DataConfig()
@@ -211,6 +221,15 @@ class StudyConfig(Typed):
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError(
+                f"should be letters, digits, '.', '_' and '-', beginning with one of the first two, not {name!r}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -268,7 +287,9 @@ def load_config(source: str, overrides: Sequence[str] = (), name: str | None = N
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
-        raise UserError(first_mistake(path, StudyConfig, error)) from None
+        mistaken = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+        given = [override for override in overrides if mistaken and mistaken.startswith(override.partition("=")[0])]
+        raise UserError(first_mistake("--set" if given else path, StudyConfig, error)) from None
 
 
 def dump_config(config: StudyConfig) -> str:
@@ -306,7 +327,9 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
                 f"no preset or file '{source}': {hint}presets are {', '.join(available_presets())}, "
                 "anything else is the path of a YAML file"
             )
-    return str(path), read_mapping(path, "a configuration")
+    content = read_mapping(path, "a configuration")
+    # Two files that name no study are two studies.
+    return str(path), {"name": path.stem, **content}
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

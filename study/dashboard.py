@@ -11,6 +11,7 @@ another one, use a tunnel: ssh -L 8080:127.0.0.1:8080 HOST. It shows and changes
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.util
 import ipaddress
 import json
@@ -117,6 +118,12 @@ def _find(source: str, overrides: Sequence[str], name: str | None) -> tuple[Stud
         if not (given / "config.yaml").is_file():
             raise UserError(f"no study in {given}: a study's folder holds config.yaml")
         return load_config(str(given / "config.yaml"), overrides, name), given.absolute()
+    if source not in available_presets() and not Path(source).exists():
+        near = difflib.get_close_matches(source, available_presets(), 1)
+        raise UserError(
+            f"no study '{source}': {f'did you mean {near[0]}? ' if near else ''}name a study's folder, a YAML file or a "
+            f"preset ({', '.join(available_presets())})"
+        )
     config = load_config(source, overrides, name)
     return config, study_folder(config)
 

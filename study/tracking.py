@@ -102,6 +102,10 @@ def mlflow_store(setting: str) -> MlflowStore:
     folder = Path(re.sub("^file:(//)?", "", value)).expanduser().absolute()
     if not value or (folder.exists() and not folder.is_dir()):
         raise UserError(f"tracking.mlflow: {shown} is no tracking URI and no folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"tracking.mlflow: the folder {shown} cannot be made: {error.strerror}") from None
     # MLflow keeps runs in a database also on the local disk: its older store of plain files is closed to new studies.
     return MlflowStore(f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri(), is_secret)
 

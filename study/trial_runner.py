@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
@@ -67,6 +69,8 @@ class TrialRunner:
         timed = _Timed(source, self.spent)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
         recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
+        before = signal.signal(signal.SIGINT, _interrupt)
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"
         try:
             tuner = Tuner(
                 tune.with_resources(run_trial, self._driver_resources()),
@@ -91,8 +95,11 @@ class TrialRunner:
                 raise recorder.error from None
             raise
         finally:
+            # Tune returns from Ctrl-C as if it had finished, and has put this handler back; otherwise its own stays.
+            was_interrupted = signal.getsignal(signal.SIGINT) is _interrupt
+            signal.signal(signal.SIGINT, before)
             shutil.rmtree(ray_folder, ignore_errors=True)
-        if not searcher.is_done:  # Tune returns from Ctrl-C as if it had finished
+        if was_interrupted or not searcher.is_done:
             raise KeyboardInterrupt
 
     def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:
@@ -138,6 +145,10 @@ class TrialRunner:
             if resources.gpus_per_worker:
                 driver["GPU"] = resources.gpus_per_worker
         return driver
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 class _Timed:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from study.config import dump_config, load_config
+from study.errors import UserError
 from study.ledger import Ledger
 from study.results import write_report
-from study.run import main
+from study.run import main, refuse_changes
 from trainables.artifacts import write_json, write_text
 from trainables.recipe import Recipe
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 WATCHED = """
 import atexit, sys
 atexit.register(lambda: print("imported:", *sorted({"ray", "torch", "transformers", "open_clip"} & set(sys.modules))))
-from study.run import main
+from study.run import main, refuse_changes
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -45,7 +46,9 @@ def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
     ("arguments", "words"),
     [
         (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
-        (["--set", "search.trails=3"], ["emoji_clip.yaml", "search.trails", "search.trials"]),
+        (["--set", "search.trails=3"], ["--set", "search.trails", "search.trials"]),
+        (["--set", "resources.cpus_per_worker=4096"], ["resources.cpus_per_worker: 4096", "lower it"]),
+        (["--set", "tracking.mlflow=FILE/mlflow"], ["tracking.mlflow", "FILE/mlflow"]),
         (["--set", "search.space=fuller"], ["search.space", "fuller", "did you mean full?"]),
         (["--set", "storage.optuna=env:NO_SUCH_DATABASE"], ["storage.optuna", "NO_SUCH_DATABASE"]),
         (["--name", "../elsewhere"], ["name", "../elsewhere"]),
@@ -127,3 +130,19 @@ def test_a_study_that_has_ended_shows_its_front_and_why_trials_failed(
 def test_a_study_in_which_no_trial_succeeded_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ended_study(tmp_path, t0="failed", t1="stopped")) == 1
     assert "the front is empty" in capsys.readouterr().out
+
+
+def test_a_study_without_a_trial_may_still_be_configured_otherwise(tmp_path: Path) -> None:
+    first = load_config("emoji_clip", ["training.steps=70"])
+    (tmp_path / "config.yaml").write_text(dump_config(first), encoding="utf-8")
+    for name in ("study.json", "study.db", "teacher.json"):
+        (tmp_path / name).touch()
+    refuse_changes(first, tmp_path)
+    assert (tmp_path / "study.db").exists()
+    refuse_changes(load_config("emoji_clip"), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]  # of the other configuration, nothing
+
+    (tmp_path / "config.yaml").write_text(dump_config(first), encoding="utf-8")
+    Ledger(tmp_path).begin(0, Recipe(strategy="fd"), seed=0)
+    with pytest.raises(UserError, match=r"training\.steps was 70 and is 80"):
+        refuse_changes(load_config("emoji_clip"), tmp_path)

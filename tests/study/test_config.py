@@ -57,7 +57,7 @@ def test_overrides_set_keys_and_the_last_one_holds(tmp_path: Path) -> None:
 def test_an_empty_file_is_a_study_of_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n", encoding="utf-8")
-    assert load_config(str(path)) == StudyConfig()
+    assert load_config(str(path)) == StudyConfig(name="empty")  # its own, not the default study again
 
 
 # An override, the key that the message names, and what else it says: the value, and what would be right.
@@ -70,9 +70,10 @@ MISTAKES = [
     ("search.trials=many", "search.trials", ["integer", "'many'"]),
     ("search.trials=true", "search.trials", ["integer", "True"]),
     ("search.trials=0", "search.trials", ["greater than or equal to 1", "not 0"]),
-    ("search.trials=", "search.trials", ["integer", "None"]),
-    ("training=fast", "training", ["'fast'"]),
-    ("data.languages=en", "data.languages", ["'en'"]),
+    ("search.trials=", "search.trials", ["integer", "empty"]),
+    ("training=fast", "training", ["section", "'fast'"]),
+    ("data.languages=en", "data.languages", ["a list, for example [en, de]", "'en'"]),
+    ("tracking.tensorboard=maybe", "tracking.tensorboard", ["true or false", "'maybe'"]),
     ("resources.concurrent_trials=some", "resources.concurrent_trials:", ["auto", "'some'"]),
     ("resources.concurrent_trials=0", "resources.concurrent_trials:", ["greater than or equal to 1", "not 0"]),
     ("training.warmup=.nan", "training.warmup", ["nan"]),
@@ -95,8 +96,8 @@ MISTAKES = [
     ("student.image.width=100", "student.image.width", ["100", "multiple", "64"]),
     ("teacher.model.text.width=100", "teacher.model.text.width", ["100", "multiple", "64"]),
     ("teacher.model.image.image_size=50", "teacher.model.image.image_size", ["50", "multiple", "16"]),
-    ("name=a/b", "name", ["'a/b'", "match"]),
-    ("name=..", "name", ["'..'", "match"]),
+    ("name=a/b", "name", ["'a/b'", "letters"]),
+    ("name=..", "name", ["'..'", "letters"]),
     ("storage.optuna=postgresql://me:secret@host/db", "storage.optuna", ["env:"]),
 ]  # fmt: skip
 
@@ -109,8 +110,10 @@ def test_a_mistake_is_one_line_that_names_file_key_value_and_what_would_be_right
         load_config("emoji_clip", [override])
     message = str(raised.value)
     assert "\n" not in message
-    assert message.startswith(f"{PRESETS / 'emoji_clip.yaml'}: ")
+    # What the override alone made wrong is its own mistake, what it broke between two keys the configuration's.
+    assert message.startswith(("--set: ", f"{PRESETS / 'emoji_clip.yaml'}: "))
     assert key in message
+    assert "secret" not in message
     assert all(hint in message for hint in hints), message
 
 

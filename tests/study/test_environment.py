@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from study.config import ResourcesConfig
-from study.environment import concurrent_trials, describe_environment, quiet
+from study.environment import check_cache, concurrent_trials, describe_environment, quiet
 from study.errors import UserError
 
 CLUSTER = {"CPU": 16.0, "GPU": 4.0, "trial": 12.0}
@@ -32,11 +33,31 @@ def test_as_many_trials_run_at_once_as_the_cluster_holds(resources: ResourcesCon
 
 
 @pytest.mark.parametrize(
-    "resources", [ResourcesConfig(workers_per_trial=5, gpus_per_worker=1), ResourcesConfig(cpus_per_worker=17)]
+    ("resources", "message"),
+    [
+        (
+            ResourcesConfig(workers_per_trial=5, gpus_per_worker=1),
+            "resources.gpus_per_worker: 1 for each of 5 workers is more than the 4 GPUs that there are; "
+            "lower it or resources.workers_per_trial",
+        ),
+        (
+            ResourcesConfig(cpus_per_worker=17),
+            "resources.cpus_per_worker: 17 is more than the 16 CPUs that there are; lower it",
+        ),
+    ],
 )
-def test_a_trial_that_does_not_fit_the_cluster_is_refused(resources: ResourcesConfig) -> None:
-    with pytest.raises(UserError, match=r"resources: .*does not fit.*16 CPUs and 4 GPUs.*lower resources\."):
+def test_a_trial_that_does_not_fit_the_cluster_is_refused_by_what_it_lacks(
+    resources: ResourcesConfig, message: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         concurrent_trials(resources, CLUSTER)
+
+
+def test_a_cache_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"POLYDISTILL_CACHE: .*file/cache: Not a directory"):
+        check_cache()
 
 
 def test_what_libraries_write_goes_to_the_log_and_the_terminal_stays_ours(

@@ -142,6 +142,13 @@ def test_a_raised_budget_goes_on_and_an_interruption_costs_no_finished_trial(cop
     assert unfinished
     assert old_results.items() <= kept.items()
 
+    # Tune leaves its own handler of Ctrl-C behind when a search has ended.
+    again = copied.start("search.trials=8")
+    again.until(lambda: "\nsearch: " in again.files[1].read_text(encoding="utf-8"))
+    again.process.send_signal(signal.SIGINT)
+    outcome = again.wait(60)
+    assert (outcome.code, "Interrupted: 8 finished trials are kept" in outcome.errors) == (130, True), again.said()
+
     outcome = copied.run("search.trials=8")
     assert outcome.code == 0, copied.runs[-1].said()
     check_that_optuna_and_ledger_agree(copied)
