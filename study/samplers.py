@@ -66,22 +66,34 @@ class BoundedTPESampler(optuna.samplers.TPESampler):  # type: ignore[misc]  # Op
     Optuna's own goes through all trials for every group of parameters that it samples.
     """
 
+    _few: _FewTrials | None = None
+
     def _sample(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
-        sampled: dict[str, Any] = super()._sample(_FewTrials(study), trial, search_space)
+        # Parameters are sampled one after the other: what they are modelled on is chosen once for a trial.
+        if self._few is None or self._few.asked_for != trial.number:
+            self._few = _FewTrials(study, trial.number)
+        sampled: dict[str, Any] = super()._sample(self._few, trial, search_space)
         return sampled
 
 
 class _FewTrials:
-    """A study as `BoundedTPESampler` sees it."""
+    """A study as `BoundedTPESampler` sees it when it proposes trial number ``asked_for``."""
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, asked_for: int) -> None:
+        self.asked_for = asked_for
         self._study = study
+        self._found: dict[str, list[FrozenTrial]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
     def _get_trials(self, **asked: Any) -> list[FrozenTrial]:
-        trials: list[FrozenTrial] = self._study._get_trials(**asked)
+        key = repr(sorted(asked.items()))
+        if key not in self._found:
+            self._found[key] = self._chosen(self._study._get_trials(**asked))
+        return self._found[key]
+
+    def _chosen(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         if len(trials) <= _MODELLED:
             return trials
         chosen = {trial.number for trial in [*best_trials(trials, self._study)[:_BEST], *trials[_BEST - _MODELLED :]]}

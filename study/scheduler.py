@@ -44,7 +44,8 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
         self._objectives = objectives
         self._constraints = constraints
         self._brackets = Brackets(rungs, reduction, brackets, steps)
-        self._reached: dict[tuple[int, int], dict[int, Metrics]] = {
+        # By bracket and rung, of each trial: its objectives and by how much it violates the constraints.
+        self._reached: dict[tuple[int, int], dict[int, tuple[list[float], float]]] = {
             (bracket, rung): {} for bracket in range(brackets) for rung in rungs[bracket:]
         }
         self._places: dict[int, str] = {}
@@ -64,8 +65,7 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
         if reached is None or (trial, step) in self._promoted:
             return True
         numbers = list(reached)
-        values = [[reached[number].get(name, math.nan) for name in self._objectives] for number in numbers]
-        violations = [violation(reached[number], self._constraints) for number in numbers]
+        values, violations = zip(*reached.values(), strict=True)
         order = promotion_order(values, self._objectives, violations)
         place = int(np.flatnonzero(order == numbers.index(trial))[0])
         self._places[trial] = f"place {place + 1} of {len(numbers)} at step {step}"
@@ -74,11 +74,12 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
         self._promoted.add((trial, step))
         return True
 
-    def _take(self, trial: int, step: int, metrics: Metrics) -> dict[int, Metrics] | None:
+    def _take(self, trial: int, step: int, metrics: Metrics) -> dict[int, tuple[list[float], float]] | None:
         """All that have reached the rung of this step, None if it is none of the trial's."""
         reached = self._reached.get((self._brackets.of(trial), step))
         if reached is not None:
-            reached[trial] = metrics
+            values = [metrics.get(name, math.nan) for name in self._objectives]
+            reached[trial] = values, violation(metrics, self._constraints)
         return reached
 
     def place(self, trial: int) -> str | None:
