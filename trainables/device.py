@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import lru_cache
 
 import torch
 
+from trainables.artifacts import cache_root, content_key, write_json
 from trainables.config import Precision
 
 _PROBE_SIZE, _PROBE_REPEATS = 512, 8
@@ -28,10 +30,23 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 @lru_cache(maxsize=1)
 def _cpu_multiplies_faster_in_bf16() -> bool:
-    """Measured, since flags do not tell: with AVX512-BF16 but no AMX, products took from half to twice as long."""
+    """Measured, since flags do not tell: with AVX512-BF16 but no AMX, products took from half to twice as long.
+
+    Measured once for a kind of CPU: on a busy machine a later process might find otherwise, and fit the teacher anew.
+    """
     capabilities = torch.cpu.get_capabilities()
     if not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
         return False
+    known = cache_root() / "bf16" / f"{content_key({'cpu': capabilities, 'torch': torch.__version__})}.json"
+    try:
+        return bool(json.loads(known.read_text(encoding="utf-8"))["is_faster"])
+    except (OSError, ValueError, KeyError, TypeError):
+        is_faster = _measured()
+        write_json(known, {"is_faster": is_faster})
+        return is_faster
+
+
+def _measured() -> bool:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(_PROBE_SIZE, _PROBE_SIZE, dtype=dtype)

@@ -342,7 +342,7 @@ def test_a_long_study_is_modelled_by_its_best_and_latest_trials(tmp_path: Path) 
             )
         )
     running = study.ask()
-    seen: list[FrozenTrial] = _FewTrials(study)._get_trials(deepcopy=False)
+    seen: list[FrozenTrial] = _FewTrials(study, running.number)._get_trials(deepcopy=False)
     numbers = [trial.number for trial in seen]
     assert numbers == sorted(set(numbers))
     assert len(numbers) <= 401

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables import device
+
+
+@pytest.mark.skipif(
+    not any(torch.cpu.get_capabilities().get(flag) for flag in ("avx512_bf16", "amx_bf16")),
+    reason="this CPU has no bf16",
+)
+def test_whether_bf16_is_faster_is_measured_once_for_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path))
+    cpu = torch.device("cpu")
+
+    def found_by_a_new_process() -> torch.dtype:
+        device._cpu_multiplies_faster_in_bf16.cache_clear()
+        return device.resolve_precision("auto", cpu)
+
+    first = found_by_a_new_process()
+    monkeypatch.setattr(device, "_WORTHWHILE", 1e9 if first == torch.bfloat16 else 0.0)  # it would now find otherwise
+    assert found_by_a_new_process() == first
+    (known,) = tmp_path.glob("bf16/*.json")
+    known.unlink()
+    assert found_by_a_new_process() != first
+    device._cpu_multiplies_faster_in_bf16.cache_clear()
