@@ -40,6 +40,7 @@ class TeacherSource:
 
     def fields(self) -> dict[str, Any]:
         return {
+            # Without what its family has no setting for, so that a further family leaves the others' teachers valid.
             "config": self.config.model_dump(mode="json", exclude_none=True),
             "train": self.train.name,  # the content key of the data, tokenizer included
             "seed": self.seed,

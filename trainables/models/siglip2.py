@@ -95,7 +95,8 @@ class Siglip2Encoder(DualEncoder):
 
     def encode_text(self, tokens: Tensor) -> Encoded:
         tower = self.siglip.text_model
-        tokens = functional.pad(tokens, (0, self.spec.text.context_length - tokens.shape[1]), value=PAD_ID)
+        missing = max(0, self.spec.text.context_length - tokens.shape[1])
+        tokens = functional.pad(tokens, (0, missing), value=PAD_ID)
         *layers, last = self.layers("text")
         hidden, states = tower.embeddings(tokens), []
         for layer in layers:
