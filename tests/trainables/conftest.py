@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 
 from trainables.config import (
@@ -29,6 +28,7 @@ from trainables.config import (
 )
 from trainables.data import embedded
 from trainables.data.prepared import CaptionedImages, VisualQuestions
+from trainables.device import set_up_process
 from trainables.evaluation.evaluate import subset
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import load_model
@@ -44,7 +44,7 @@ IMAGE_SIZE = 24
 CONTEXT_LENGTH = 12
 TRAINING_IMAGES = 48
 
-torch.set_num_threads(1)
+set_up_process(1)  # as trials do: what one test computes must not depend on whether another has run one
 # A first example may import or compile what others find ready, and the machine may be busy.
 settings.register_profile("trainables", deadline=None)
 settings.load_profile("trainables")
