@@ -16,7 +16,7 @@ from study.errors import UserError
 from study.mistakes import first_mistake, read_mapping
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
 from trainables.data.emoji import LANGUAGES, Split
-from trainables.models.spec import Count, Typed
+from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
 from trainables.recipe import Positive
 
 _PRESETS = Path(__file__).parent / "presets"
@@ -254,6 +254,17 @@ class StudyConfig(Typed):
                     f"teacher.model.{tower}.width: {teacher.width} is not a multiple of the head width "
                     f"{teacher.head_width}"
                 )
+        joint = self.teacher.model.embed_dim
+        if self.teacher.family in UNPROJECTED_IMAGES:
+            for key, width in (
+                ("teacher.model", self.teacher.model.image.width),
+                ("student", self.student.image.width),
+            ):
+                if width != joint:
+                    raise ValueError(
+                        f"{key}.image.width: {width} is not teacher.model.embed_dim, {joint}: {self.teacher.family} does "
+                        "not project images, so that the two are one"
+                    )
         image = self.teacher.model.image
         if image.image_size % image.patch_size:
             raise ValueError(

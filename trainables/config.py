@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trainables.models.spec import Count, ModelSpec, Typed
+from trainables.models.spec import Count, Family, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -41,22 +41,35 @@ class TeacherModel(Typed):
 
 
 class FitConfig(Typed):
-    """How the teacher is fitted: the family's own loss, one caption an image."""
+    """How the teacher is fitted, one caption an image: with its family's own loss, siglip2 with CLIP's first."""
 
     steps: Count = 300
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 256
     learning_rate: Positive = 5e-3
     weight_decay: NotNegative = 0.1
     language_exposure: Literal["zipf", "uniform"] = "zipf"
+    # Of the steps, for siglip2 alone: random weights learn far more slowly from its sigmoid loss than from a softmax.
+    softmax_share: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
 
 
 class TeacherConfig(Typed):
     """The model that students learn from."""
 
-    family: Literal["clip"] = "clip"
+    family: Family = "clip"
     model: TeacherModel = TeacherModel()
     tokenizer: TokenizerConfig = TokenizerConfig()
     fit: FitConfig = FitConfig()
+
+    @model_validator(mode="after")
+    def _fit_is_the_familys(self) -> Self:
+        share = self.fit.softmax_share
+        if self.family == "siglip2" and share is None:
+            raise ValueError("fit.softmax_share: siglip2 needs a number, for example 0.7 (0: the sigmoid loss alone)")
+        if self.family == "clip" and share is not None:
+            raise ValueError(
+                f"fit.softmax_share: {share:g} is for siglip2: clip has a softmax throughout; make it null"
+            )
+        return self
 
 
 class StudentTower(Typed):

@@ -37,7 +37,7 @@ def _cpu_multiplies_faster_in_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     if not (capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")):
         return False
-    known = cache_root() / "bf16" / f"{content_key({'cpu': capabilities, 'torch': torch.__version__})}.json"
+    known = cache_root() / "bf16" / f"{content_key({'cpu': dict(capabilities), 'torch': torch.__version__})}.json"
     try:
         return bool(json.loads(known.read_text(encoding="utf-8"))["is_faster"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -19,7 +19,7 @@ from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import load_model
 from trainables.optimizer import Muon, schedule
 from trainables.sampling import BatchSampler, Draw
-from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task
+from trainables.strategies import STRATEGIES, DistillationBatch
 from trainables.student import make_student
 from trainables.teacher_cache import TeacherCache
 
@@ -33,11 +33,14 @@ class _Towers(nn.Module):
         self.image_maps = nn.ModuleList(image_maps)
         self.text_maps = nn.ModuleList(text_maps)
 
-    def forward(self, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Tensor]:
+    def forward(
+        self, pixels: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Tensor, Tensor]:
         image, text = self.student.encode_image(pixels), self.student.encode_text(tokens)
         image_states = [project(h) for project, h in zip(self.image_maps, image.layers, strict=False)]
         text_states = [project(h) for project, h in zip(self.text_maps, text.layers, strict=False)]
-        return image.embedding, text.embedding, image_states, text_states, self.student.logit_scale
+        logit = self.student.logit_scale, self.student.logit_bias
+        return image.embedding, text.embedding, image_states, text_states, *logit
 
 
 class Distiller:
@@ -103,7 +106,7 @@ class Distiller:
         pixels, tokens, weight = self._inputs(draw)
         captions, images = weight.shape
         with computing(self._device, plan.training.precision):
-            image, text, image_states, text_states, scale = self._towers(pixels, tokens)
+            image, text, image_states, text_states, scale, bias = self._towers(pixels, tokens)
         batch = DistillationBatch(
             image=gather(image),
             text=gather(text.view(captions, images, -1), dim=1),
@@ -119,7 +122,7 @@ class Distiller:
         losses: dict[str, Tensor] = {name: STRATEGIES[name](batch) for name in plan.recipe.weights}
         total = torch.stack([plan.recipe.weights[name] * losses[name] for name in plan.recipe.weights]).sum()
         if plan.recipe.task_weight > 0:
-            losses["task"] = contrastive_task(batch.image, batch.text, batch.weight, scale)
+            losses["task"] = self.student.task_loss(batch.image, batch.text, batch.weight, scale, bias)
             total = total + plan.recipe.task_weight * losses["task"]
         if self._image_rows or self._text_rows:
             losses["layers"] = self._layer_loss(draw, image_states, text_states, weight)

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.models.dual_encoder import DualEncoder
+
 _BETAS = (0.9, 0.98)  # Radford et al. 2021, table 19
 # AdamW's learning rate as a share of Muon's, for everything that is not a matrix of a transformer layer.
 _ADAMW_SHARE = 0.3
@@ -21,12 +23,14 @@ class Muon:
     scale is used). On the embedded data it reached a given mAP in about half of AdamW's steps.
     """
 
-    def __init__(self, model: nn.Module, extra: Iterable[nn.Parameter], learning_rate: float, weight_decay: float):
+    def __init__(self, model: DualEncoder, extra: Iterable[nn.Parameter], learning_rate: float, weight_decay: float):
+        layers = [*model.layers("image"), *model.layers("text")]
+        in_layers = {parameter for layer in layers for parameter in layer.parameters()}
         matrices, rest, plain = [], list(extra), []
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim < 2:
                 plain.append(parameter)
-            elif parameter.ndim == 2 and _in_layer(name):
+            elif parameter.ndim == 2 and parameter in in_layers:
                 matrices.append(parameter)
             else:
                 rest.append(parameter)
@@ -55,10 +59,6 @@ class Muon:
     def load_state_dict(self, state: dict[str, dict[str, Tensor]]) -> None:
         for place, optimizer in enumerate(self._optimizers):
             optimizer.load_state_dict(state[str(place)])
-
-
-def _in_layer(name: str) -> bool:
-    return ".resblocks." in name
 
 
 def schedule(step: int, steps: int, kind: Literal["wsd", "cosine"], warmup: float, decay: float) -> float:

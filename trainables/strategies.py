@@ -1,4 +1,4 @@
-"""The distillation strategies FD, ED, SD, MCL and DR, and CLIP's own task loss, as pure functions of embeddings.
+"""The distillation strategies FD, ED, SD, MCL and DR, and the families' task losses, as pure functions of embeddings.
 
 The formulas are reconstructed from the sources that each docstring names. Images carry G captions each; caption g of
 image i is in some language l, of weight w_l. A sum over captions in a formula runs over the present ones. If caption
@@ -11,6 +11,7 @@ A new strategy is one function here and one line in `STRATEGIES`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -137,6 +138,43 @@ def contrastive_task(image: Tensor, text: Tensor, weight: Tensor, logit_scale: T
     """
     total = torch.stack([_contrast(image, *slot, logit_scale) for slot in zip(text, weight, strict=True)]).sum()
     return total / (weight > 0).sum().clamp(min=1)
+
+
+def sigmoid_task(image: Tensor, text: Tensor, weight: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
+    """SigLIP's own loss, mean_l w_l mean_i Σ_j −log σ(z_ij (a v_j·s_il + b)), z_ij = 1 if i = j, else −1.
+
+    Zhai et al. 2023, arXiv 2303.15343, equation 1: every pair of an image and a caption is a classification of its own,
+    and counts with the weight of its caption's language.
+
+    Args:
+        image: unit vectors [B, D].
+        text: unit vectors of G captions an image [G, B, D].
+        weight: [G, B], 0 where a caption is missing.
+        logit_scale: scalar a.
+        logit_bias: scalar b.
+    """
+    logits = logit_scale * text @ image.T + logit_bias  # [G, B captions, B images]
+    negated = logits * (1 - 2 * torch.eye(len(image), dtype=logits.dtype, device=logits.device))
+    captions = functional.softplus(negated).sum(dim=-1)
+    return (weight * torch.where(weight > 0, captions, 0.0)).sum() / (weight > 0).sum().clamp(min=1)
+
+
+def best_logit_bias(image: Tensor, text: Tensor, weight: Tensor, logit_scale: Tensor) -> Tensor:
+    """The b that minimises `sigmoid_task` for a batch of two images or more, to 1e-9; arguments as there.
+
+    The loss is convex in b. Its slope, which is that of Σ w (σ(a v_j·s_il + b) − 1[i = j]) over all pairs, rises from
+    −Σ w to (B − 1) Σ w and is halved in on. Within ±a the similarities cannot move its zero from −log(B − 1), where it
+    is if all of them vanish.
+    """
+    similarity = (logit_scale * text @ image.T).detach().double()
+    counts = weight.double()[..., None].expand_as(similarity)
+    centre, reach = -math.log(max(1, len(image) - 1)), float(logit_scale.detach())
+    low, high = centre - reach, centre + reach
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        slope = (counts * torch.sigmoid(similarity + middle)).sum() - weight.double().sum()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return logit_scale.detach().new_tensor((low + high) / 2)
 
 
 STRATEGIES: dict[StrategyName, Callable[[DistillationBatch], Tensor]] = {

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-
 import torch
 
 from trainables.config import StudentConfig
 from trainables.layer_mapping import mapped_layers
-from trainables.models.dual_encoder import DualEncoder
+from trainables.models.dual_encoder import DualEncoder, TowerName
 from trainables.models.factory import build_model
 from trainables.models.spec import ModelSpec
-from trainables.recipe import Recipe
-
-_LAYER = re.compile(r"^clip\.(visual|text)\.transformer\.resblocks\.(\d+)\.(.*)$")
+from trainables.recipe import LayerMapping, Recipe
 
 
 def student_spec(config: StudentConfig, teacher: ModelSpec) -> ModelSpec:
@@ -36,25 +31,31 @@ def make_student(spec: ModelSpec, teacher: DualEncoder, recipe: Recipe, seed: in
     """
     student = build_model(spec, seed)
     if recipe.initialise == "mapped":
-        maps = {
-            "visual": mapped_layers(recipe.image_mapping, spec.image.layers, teacher.spec.image.layers),
-            "text": mapped_layers(recipe.text_mapping, spec.text.layers, teacher.spec.text.layers),
-        }
         source = teacher.state_dict()
         with torch.no_grad():
-            for name, tensor in student.state_dict().items():
-                origin = source.get(_origin(name, maps) or "")
-                if origin is not None and origin.shape == tensor.shape:
-                    tensor.copy_(origin)
+            state = student.state_dict()
+            for name, origin in _origins(student, teacher, recipe).items():
+                if source[origin].shape == state[name].shape:
+                    state[name].copy_(source[origin])
     return student
 
 
-def _origin(name: str, maps: Mapping[str, Sequence[int]]) -> str | None:
-    """The teacher's name of the tensor that a student's tensor starts from, None for one that stays random."""
-    match = _LAYER.match(name)
-    if match is None:
-        return name
-    tower, layer, rest = match[1], int(match[2]), match[3]
-    if not maps[tower]:
-        return None
-    return f"clip.{tower}.transformer.resblocks.{maps[tower][layer]}.{rest}"
+def _origins(student: DualEncoder, teacher: DualEncoder, recipe: Recipe) -> dict[str, str]:
+    """The teacher's name of the tensor that each of the student's starts from; one that stays random has none."""
+    copied: dict[str, str | None] = {}  # layers
+    towers: tuple[tuple[TowerName, LayerMapping], ...] = (
+        ("image", recipe.image_mapping),
+        ("text", recipe.text_mapping),
+    )
+    for tower, mapping in towers:
+        own, source = student.layer_names(tower), teacher.layer_names(tower)
+        chosen = mapped_layers(mapping, len(own), len(source))
+        copied |= {layer: source[chosen[place]] if chosen else None for place, layer in enumerate(own)}
+    origins = {}
+    for name in student.state_dict():
+        layer = next((layer for layer in copied if name.startswith(f"{layer}.")), None)
+        if layer is None:
+            origins[name] = name
+        elif (origin := copied[layer]) is not None:
+            origins[name] = origin + name.removeprefix(layer)
+    return origins

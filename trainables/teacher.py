@@ -40,7 +40,8 @@ class TeacherSource:
 
     def fields(self) -> dict[str, Any]:
         return {
-            "config": self.config.model_dump(mode="json"),
+            # Without what its family has no setting for, so that a further family leaves the others' teachers valid.
+            "config": self.config.model_dump(mode="json", exclude_none=True),
             "train": self.train.name,  # the content key of the data, tokenizer included
             "seed": self.seed,
             "precision": str(resolve_precision(self.precision, default_device())),
@@ -85,7 +86,9 @@ def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
 def _fit(
     model: DualEncoder, data: CaptionedImages, config: FitConfig, seed: int, precision: Precision, progress: Progress
 ) -> None:
-    """Train with the family's own loss, one caption an image, in languages drawn by exposure."""
+    """Train one caption an image, in languages drawn by exposure: with CLIP's softmax for as long as the configuration
+    says, then with the family's own loss.
+    """
     device = next(model.parameters()).device
     sampler = BatchSampler(
         data,
@@ -98,6 +101,7 @@ def _fit(
     images, tokens = torch.tensor(data.images), torch.tensor(data.tokens, dtype=torch.long)
     weight = torch.ones(1, min(config.batch_size, len(images)), device=device)
     optimizer = Muon(model, [], config.learning_rate, config.weight_decay)
+    softmax_steps = round((config.softmax_share or 0.0) * config.steps)
     for step in range(config.steps):
         draw = sampler.draw(step)
         rows = torch.from_numpy(draw.images)
@@ -105,9 +109,14 @@ def _fit(
         pixels = apply_views(images[rows].to(device), views.to(device))
         text = tokens[torch.from_numpy(draw.languages[0]), torch.from_numpy(draw.texts[0])].to(device)
         with computing(device, precision):
-            image_embedding = model.encode_image(model.preprocess(pixels)).embedding
-            text_embedding = model.encode_text(text).embedding
-        loss = contrastive_task(image_embedding, text_embedding[None], weight, model.logit_scale)
+            image = model.encode_image(model.preprocess(pixels)).embedding
+            captions = model.encode_text(text).embedding[None]
+        if step < softmax_steps:
+            loss = contrastive_task(image, captions, weight, model.logit_scale)
+        else:
+            if step == softmax_steps:
+                model.turn_to_task(image, captions, weight)
+            loss = model.task_loss(image, captions, weight, model.logit_scale, model.logit_bias)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(schedule(step, config.steps, "wsd", _WARMUP, _DECAY))

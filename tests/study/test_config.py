@@ -96,6 +96,10 @@ MISTAKES = [
     ("student.image.width=100", "student.image.width", ["100", "multiple", "64"]),
     ("teacher.model.text.width=100", "teacher.model.text.width", ["100", "multiple", "64"]),
     ("teacher.model.image.image_size=50", "teacher.model.image.image_size", ["50", "multiple", "16"]),
+    ("teacher.family=siglip", "teacher.family", ["did you mean siglip2?", "'siglip'"]),
+    ("teacher.family=siglip2", "teacher: fit.softmax_share", ["siglip2 needs a number", "for example 0.7"]),
+    ("teacher.fit.softmax_share=0.5", "teacher: fit.softmax_share", ["0.5", "clip", "make it null"]),
+    ("teacher.fit.softmax_share=1.0", "teacher.fit.softmax_share", ["less than 1", "not 1.0"]),
     ("name=a/b", "name", ["'a/b'", "letters"]),
     ("name=..", "name", ["'..'", "letters"]),
     ("storage.optuna=postgresql://me:secret@host/db", "storage.optuna", ["env:"]),
@@ -115,6 +119,21 @@ def test_a_mistake_is_one_line_that_names_file_key_value_and_what_would_be_right
     assert key in message
     assert "secret" not in message
     assert all(hint in message for hint in hints), message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["student.image.width=128"],
+            r"student\.image\.width: 128 is not teacher\.model\.embed_dim, 192: siglip2 does",
+        ),
+        (["teacher.model.embed_dim=256"], r"teacher\.model\.image\.width: 192 is not teacher\.model\.embed_dim, 256"),
+    ],
+)
+def test_a_width_of_images_that_siglip2_cannot_have_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config("emoji_siglip2", overrides)
 
 
 def test_a_batch_that_workers_cannot_share_is_refused() -> None:

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from study.config import load_config
 from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree, told
+from trainables.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from tests.study.tiny import Outcome, Study
@@ -199,4 +200,23 @@ def test_two_workers_of_half_the_batch_learn_what_one_process_learns(
     assert two["metrics"]["retrieval_map"] == pytest.approx(one["metrics"]["retrieval_map"], abs=0.003)
     assert two["metrics"]["vqa_accuracy"] == pytest.approx(one["metrics"]["vqa_accuracy"], abs=0.02)
     assert study.results()[0]["state"] == "complete"
+    check_that_nothing_is_left(study.runs[0])
+
+
+def test_a_siglip2_study_on_two_workers_ends_as_a_clip_one_does(study: Study) -> None:
+    outcome = study.run(
+        "teacher.family=siglip2", "teacher.fit.softmax_share=0.5", "search.trials=1", "resources.workers_per_trial=2"
+    )
+    assert outcome.code == 0, study.runs[0].said()
+    check_that_optuna_and_ledger_agree(study)
+    assert study.read("teacher.json")["family"] == "siglip2"
+    assert [report["step"] for report in study.reports(0)] == [6, 12]
+    assert all("task" in report["losses"] for report in study.reports(0))
+    (member,) = study.read("results/front.json")["members"]
+    assert member["confirmed"]
+    assert {"retrieval_map", "vqa_variance"} <= set(member["test"])
+    spec = ModelSpec.model_validate_json(
+        (study.folder / "trials" / member["trial"] / "checkpoint" / "spec.json").read_text(encoding="utf-8")
+    )
+    assert (spec.family, spec.image.layers, spec.text.layers) == ("siglip2", 1, 1)
     check_that_nothing_is_left(study.runs[0])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 
 from trainables.config import (
@@ -29,9 +28,11 @@ from trainables.config import (
 )
 from trainables.data import embedded
 from trainables.data.prepared import CaptionedImages, VisualQuestions
+from trainables.device import set_up_process
 from trainables.evaluation.evaluate import subset
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import load_model
+from trainables.models.spec import UNPROJECTED_IMAGES, Family
 from trainables.models.tokenizer import Tokenizer, fit_bpe
 from trainables.recipe import Recipe
 from trainables.student import student_spec
@@ -43,7 +44,7 @@ IMAGE_SIZE = 24
 CONTEXT_LENGTH = 12
 TRAINING_IMAGES = 48
 
-torch.set_num_threads(1)
+set_up_process(1)  # as trials do: what one test computes must not depend on whether another has run one
 # A first example may import or compile what others find ready, and the machine may be busy.
 settings.register_profile("trainables", deadline=None)
 settings.load_profile("trainables")
@@ -136,16 +137,23 @@ def few_questions(validation_captions: CaptionedImages, validation_questions: Vi
 
 
 @pytest.fixture(scope="session")
-def teacher_source(train_folder: Path, tokenizer: Tokenizer) -> TeacherSource:
+def family(request: pytest.FixtureRequest) -> Family:
+    """Of teacher and student: CLIP, unless a test asks for others by `every_family`."""
+    return getattr(request, "param", "clip")
+
+
+@pytest.fixture(scope="session")
+def teacher_source(family: Family, train_folder: Path, tokenizer: Tokenizer) -> TeacherSource:
     model = TeacherModel(
-        embed_dim=32,
+        embed_dim=64 if family in UNPROJECTED_IMAGES else 32,
         image=TeacherImageTower(layers=3, width=64, head_width=32, patch_size=12, image_size=IMAGE_SIZE),
         text=TeacherTower(layers=3, width=64, head_width=32),
     )
     config = TeacherConfig(
+        family=family,
         model=model,
         tokenizer=TokenizerConfig(vocab_size=600, context_length=CONTEXT_LENGTH),
-        fit=FitConfig(steps=8, batch_size=24),
+        fit=FitConfig(steps=8, batch_size=24, softmax_share=0.75 if family == "siglip2" else None),
     )
     return TeacherSource(config, train_folder, tokenizer.vocab_size, seed=3, precision="fp32")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainables.models.tiny import every_family
 from trainables.config import TrialPlan
 from trainables.distiller import Distiller
 from trainables.models.dual_encoder import DualEncoder
@@ -57,6 +58,30 @@ def test_layer_loss_is_lowered_through_projections_too(plan: TrialPlan) -> None:
     assert all(not torch.equal(tensor, towers[name]) for name, tensor in projections.items())
 
 
+@every_family
+def test_task_loss_is_the_familys_own(plan: TrialPlan, cache: TeacherCache) -> None:
+    recipe = Recipe(strategy="mix", strategy_weights={"fd": 1e-9}, task_weight=1.0)
+    distiller = Distiller(changed(plan, recipe, steps=10, batch_size=48, warmup=0.0), CPU)
+    seen: list[list[torch.Tensor]] = []
+    loss = distiller.student.task_loss
+
+    def watched(*batch: torch.Tensor) -> torch.Tensor:
+        seen.append([tensor.detach().clone() for tensor in batch])
+        return loss(*batch)
+
+    distiller.student.task_loss = watched  # type: ignore[method-assign]
+    losses = [distiller.step()["task"] for _ in range(10)]
+    assert losses[-1] < losses[0] - 0.2
+    image, text, weight, scale, bias = seen[0]
+    assert (image.shape, text.shape, weight.shape) == (
+        (48, plan.student.embed_dim),
+        (1, 48, plan.student.embed_dim),
+        (1, 48),
+    )
+    assert losses[0] == pytest.approx(float(loss(image, text, weight, scale, bias)), rel=1e-5)
+
+
+@every_family
 def test_student_that_is_its_teacher_has_nothing_to_learn(plan: TrialPlan, teacher: DualEncoder) -> None:
     # The student sees the views and captions that the cache holds, or else these would not vanish.
     recipe = Recipe(
@@ -117,9 +142,10 @@ def test_queue_is_full_from_the_start_and_takes_in_the_newest(plan: TrialPlan, c
     assert all(tuple(row) in images for row in after[40 - came : 40 - came + 16].tolist())
 
 
+@every_family
 @pytest.mark.parametrize("strategy", ["dr", "mcl"])
 def test_restored_distiller_goes_on_bit_for_bit(plan: TrialPlan, strategy: str) -> None:
-    recipe = Recipe(strategy=strategy, layer_weight=0.5)
+    recipe = Recipe(strategy=strategy, layer_weight=0.5, task_weight=0.1)
     first = Distiller(changed(plan, recipe), CPU)
     for _ in range(3):
         first.step()

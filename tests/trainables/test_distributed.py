@@ -11,10 +11,11 @@ from torch import Tensor
 
 from trainables.distributed import by_the_first, gather, maximum, worker
 from trainables.recipe import Replication
-from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task
+from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task, sigmoid_task
 
 WORKERS, SHARE, CAPTIONS, DIMENSION = 2, 3, 2, 5  # of every worker: 3 images with 2 captions each
-LOSSES = [*STRATEGIES, "task"]
+TASKS = ("contrastive_task", "sigmoid_task")
+LOSSES = [*STRATEGIES, *TASKS]
 
 
 def whole_batch() -> dict[str, Tensor]:
@@ -38,11 +39,11 @@ def whole_batch() -> dict[str, Tensor]:
 
 
 def gradients(name: str, part: slice) -> dict[str, Tensor]:
-    """The loss and its gradients by this worker's embeddings and by the logit scale."""
+    """The loss and its gradients by this worker's embeddings, by the logit scale and by the logit bias."""
     batch = whole_batch()
     image = batch["image"][part].requires_grad_()
     text = batch["text"][:, part].clone().requires_grad_()
-    scale = torch.tensor(6.0, requires_grad=True)
+    scale, bias = torch.tensor(6.0, requires_grad=True), torch.tensor(-2.0, requires_grad=True)
     joined = DistillationBatch(
         image=gather(image),
         text=gather(text, dim=1),
@@ -55,13 +56,20 @@ def gradients(name: str, part: slice) -> dict[str, Tensor]:
         queue=batch["queue"],
         replication=Replication(teacher_temperature=0.2, student_temperature=0.3),
     )
-    loss = (
-        contrastive_task(joined.image, joined.text, joined.weight, scale)
-        if name == "task"
-        else STRATEGIES[name](joined)
-    )
+    if name == "contrastive_task":
+        loss = contrastive_task(joined.image, joined.text, joined.weight, scale)
+    elif name == "sigmoid_task":
+        loss = sigmoid_task(joined.image, joined.text, joined.weight, scale, bias)
+    else:
+        loss = STRATEGIES[name](joined)
     loss.backward()
-    found = {"loss": loss.detach(), "image": image.grad, "text": text.grad, "scale": scale.grad}
+    found = {
+        "loss": loss.detach(),
+        "image": image.grad,
+        "text": text.grad,
+        "scale": scale.grad,
+        "bias": bias.grad,
+    }
     return {key: torch.zeros(()) if value is None else value for key, value in found.items()}
 
 
@@ -117,8 +125,9 @@ def test_two_workers_have_the_loss_and_mean_gradient_of_one(
     torch.testing.assert_close(
         torch.cat([part["text"] for part in parts], 1) / WORKERS, whole["text"], rtol=0, atol=1e-5
     )
-    mean = torch.stack([part["scale"] for part in parts]).mean()
-    torch.testing.assert_close(mean, whole["scale"], rtol=0, atol=1e-5)
+    for scalar in ("scale", "bias"):
+        mean = torch.stack([part[scalar] for part in parts]).mean()
+        torch.testing.assert_close(mean, whole[scalar], rtol=0, atol=1e-5)
 
 
 def test_gathered_tensors_that_are_added_keep_their_own_gradients(shares: list[dict[str, dict[str, Tensor]]]) -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainables.models.tiny import FAMILIES, WIDTH, tiny_spec
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
-from trainables.models.spec import ImageTower, ModelSpec, TextTower
 from trainables.optimizer import Muon, schedule
 
 RATE, ADAMW_SHARE = 1e-3, 0.3
@@ -36,15 +36,15 @@ def test_share_of_the_learning_rate_is_positive_and_at_most_one(
     assert all(0 < schedule(step, steps, kind, warmup, decay) <= 1 for step in range(steps))
 
 
-@pytest.fixture
-def model() -> DualEncoder:
-    tower = {"layers": 2, "width": 32, "head_width": 32}
-    spec = ModelSpec(
-        embed_dim=16,
-        image=ImageTower(**tower, patch_size=12, image_size=24),
-        text=TextTower(**tower, context_length=6, vocab_size=300),
-    )
-    return build_model(spec, seed=0)
+@pytest.fixture(params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> DualEncoder:
+    return build_model(tiny_spec(request.param), seed=0)
+
+
+def matrices(model: DualEncoder) -> list[nn.Parameter]:
+    """Those of the transformer layers of both towers."""
+    layers = [*model.layers("image"), *model.layers("text")]
+    return [parameter for layer in layers for parameter in layer.parameters() if parameter.ndim == 2]
 
 
 def set_gradients(parameters: list[nn.Parameter], seed: int = 0) -> None:
@@ -71,6 +71,12 @@ def test_every_parameter_belongs_to_exactly_one_optimizer(model: DualEncoder) ->
     assert sum(held) == len(parameters)
 
 
+def test_muon_has_the_matrices_of_transformer_layers_and_adamw_all_else(model: DualEncoder) -> None:
+    groups = Muon(model, [], RATE, 0.1).state_dict()["0"]["param_groups"]
+    assert [len(group["params"]) for group in groups] == [len(matrices(model))]
+    assert len(matrices(model)) >= 4 * (3 + 2)
+
+
 def test_step_clears_gradients_and_scales_with_the_factor(model: DualEncoder) -> None:
     parameters = list(model.parameters())
     optimizer = Muon(model, [], RATE, 0.1)
@@ -85,13 +91,14 @@ def test_step_clears_gradients_and_scales_with_the_factor(model: DualEncoder) ->
 def test_first_step_has_its_closed_form(model: DualEncoder, factor: float) -> None:
     # AdamW moves by its rate against the sign; Muon by 0.2·√(larger side) times a nearly orthogonal matrix.
     optimizer = Muon(model, [], RATE, 0.0)
-    scale, matrix = model.clip.logit_scale, model.clip.text.transformer.resblocks[0].attn.out_proj.weight
+    scale = next(p for name, p in model.named_parameters() if name.endswith("logit_scale"))
+    matrix = next(p for p in matrices(model) if p.shape == (WIDTH, WIDTH))
     before, matrix_before = float(scale.detach()), matrix.detach().clone()
     set_gradients([scale, matrix])
     sign = math.copysign(1.0, float(scale.grad))
     optimizer.step(factor)
     assert float(scale.detach()) == pytest.approx(before - sign * factor * RATE * ADAMW_SHARE, rel=1e-5)
-    singular = torch.linalg.svdvals((matrix_before - matrix.detach()) / (factor * RATE * 0.2 * math.sqrt(32)))
+    singular = torch.linalg.svdvals((matrix_before - matrix.detach()) / (factor * RATE * 0.2 * math.sqrt(WIDTH)))
     assert float(singular.min()) > 0.3
     assert float(singular.max()) < 1.3
 
@@ -103,7 +110,7 @@ def test_weight_decay_spares_biases_norms_and_scales(model: DualEncoder) -> None
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step(1.0)
     for (name, parameter), old in zip(model.named_parameters(), before, strict=True):
-        share = 1.0 if ".resblocks." in name else ADAMW_SHARE
+        share = 1.0 if any(parameter is matrix for matrix in matrices(model)) else ADAMW_SHARE
         decay = 0.1 * RATE * share if parameter.ndim >= 2 else 0.0
         torch.testing.assert_close(parameter.detach(), old * (1 - decay), rtol=1e-6, atol=1e-7, msg=name)
 

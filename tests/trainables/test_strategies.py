@@ -12,13 +12,20 @@ import torch
 from torch import Tensor
 
 from trainables.recipe import STRATEGY_NAMES, Replication
-from trainables.strategies import STRATEGIES, DistillationBatch, contrastive_task
+from trainables.strategies import (
+    STRATEGIES,
+    DistillationBatch,
+    best_logit_bias,
+    contrastive_task,
+    sigmoid_task,
+)
 
 IMAGES, DIMENSION, QUEUE = 4, 5, 7
 LANGUAGE_WEIGHTS = (0.4, 1.0, 1.6)
 MISSING = (1, 2)  # the caption of the second language for the third image
 REPLICATION = Replication(teacher_temperature=0.3, student_temperature=0.5, queue_size=QUEUE)
 STUDENT = ("image", "text", "logit_scale")  # what has gradients
+LOGIT_BIAS = -1.5  # of the sigmoid loss
 
 Arrays = dict[str, np.ndarray]
 
@@ -95,6 +102,9 @@ def caption_term(name: str, a: Arrays, language: int, i: int) -> float:
     if name == "dr":
         target = a["queue"] @ teacher_s[i] / REPLICATION.teacher_temperature
         return cross_entropy(target, a["queue"] @ s[i] / REPLICATION.student_temperature)
+    if name == "sigmoid_task":
+        likelihoods = 1 / (1 + np.exp(-(scale * v @ s[i] + LOGIT_BIAS)))
+        return -math.log(likelihoods[i]) - float(np.log(1 - np.delete(likelihoods, i)).sum())
     assert name == "task"
     return nce(i, v, s, present, scale)
 
@@ -119,7 +129,11 @@ def task(batch: DistillationBatch) -> Tensor:
     return contrastive_task(batch.image, batch.text, batch.weight, batch.logit_scale)
 
 
-LOSSES: dict[str, Callable[[DistillationBatch], Tensor]] = {**STRATEGIES, "task": task}
+def sigmoid(batch: DistillationBatch, bias: float = LOGIT_BIAS) -> Tensor:
+    return sigmoid_task(batch.image, batch.text, batch.weight, batch.logit_scale, torch.tensor(bias))
+
+
+LOSSES: dict[str, Callable[[DistillationBatch], Tensor]] = {**STRATEGIES, "task": task, "sigmoid_task": sigmoid}
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -246,3 +260,38 @@ def test_contrast_of_orthonormal_pairs_has_its_closed_form(name: str) -> None:
     batch = as_batch({**arrays, **aligned, "weight": np.full((2, IMAGES), 1.0)})
     expected = math.log(1 + (IMAGES - 1) * math.exp(-float(arrays["logit_scale"])))
     assert float(LOSSES[name](batch).detach()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_sigmoid_loss_of_orthonormal_pairs_has_its_closed_form() -> None:
+    # Every caption is one pair of similarity 1 and B − 1 of similarity 0.
+    pairs = np.eye(IMAGES, DIMENSION)
+    arrays = random_arrays(11, missing=False)
+    scale = float(arrays["logit_scale"])
+    batch = as_batch({**arrays, "image": pairs, "text": pairs[None], "weight": np.full((1, IMAGES), 1.0)})
+    expected = math.log1p(math.exp(-scale - LOGIT_BIAS)) + (IMAGES - 1) * math.log1p(math.exp(LOGIT_BIAS))
+    assert float(sigmoid(batch).detach()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_sigmoid_loss_falls_with_the_bias_as_its_formula_says() -> None:
+    batch = as_batch(random_arrays(12, missing=True))
+    bias = torch.tensor(LOGIT_BIAS, dtype=torch.float64, requires_grad=True)
+    sigmoid_task(batch.image, batch.text, batch.weight, batch.logit_scale, bias).backward()
+    sides = [float(sigmoid(batch, LOGIT_BIAS + step).detach()) for step in (1e-3, -1e-3)]
+    assert float(bias.grad) == pytest.approx((sides[0] - sides[1]) / 2e-3, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [0.5, 15.0, 300.0])
+def test_best_bias_is_where_the_sigmoid_loss_has_no_slope(seed: int, scale: float) -> None:
+    batch = as_batch({**random_arrays(seed, missing=True), "logit_scale": np.asarray(scale)})
+    best = best_logit_bias(batch.image, batch.text, batch.weight, batch.logit_scale)
+    bias = best.requires_grad_()
+    sigmoid_task(batch.image, batch.text, batch.weight, batch.logit_scale, bias).backward()
+    assert abs(float(bias.grad)) < 1e-7
+
+
+def test_best_bias_without_any_similarity_is_the_odds_of_a_pair() -> None:
+    arrays = random_arrays(13, missing=True)
+    batch = as_batch({**arrays, "image": np.zeros_like(arrays["image"])})
+    found = best_logit_bias(batch.image, batch.text, batch.weight, batch.logit_scale)
+    assert float(found) == pytest.approx(-math.log(IMAGES - 1), abs=1e-8)

@@ -6,21 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from tests.trainables.models.tiny import every_family
 from trainables.artifacts import artifact_path
 from trainables.data.prepared import CaptionedImages
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model, load_model
-from trainables.strategies import contrastive_task
+from trainables.models.siglip2 import Siglip2Encoder
 from trainables.teacher import TeacherSource, fit_teacher, language_exposure, teacher_spec
 
 
 def training_loss(model: DualEncoder, data: CaptionedImages) -> float:
-    """CLIP's loss over all training images and their English captions."""
+    """The family's loss over all training images and their English captions."""
     with torch.no_grad():
         image = model.encode_image(model.preprocess(torch.tensor(data.images))).embedding
         text = model.encode_text(torch.tensor(data.tokens[0], dtype=torch.long)).embedding
-        return float(contrastive_task(image, text[None], torch.ones(1, len(image)), model.logit_scale))
+        return float(model.task_loss(image, text[None], torch.ones(1, len(image)), model.logit_scale, model.logit_bias))
 
 
 def changed(source: TeacherSource, **fit: object) -> TeacherSource:
@@ -28,6 +30,7 @@ def changed(source: TeacherSource, **fit: object) -> TeacherSource:
     return dataclasses.replace(source, config=config.model_copy(update={"fit": config.fit.model_copy(update=fit)}))
 
 
+@every_family
 def test_fitting_lowers_the_loss(teacher: DualEncoder, train_data: CaptionedImages) -> None:
     random = build_model(teacher.spec, seed=3).eval()
     assert training_loss(teacher, train_data) < 0.95 * training_loss(random, train_data)
@@ -36,7 +39,7 @@ def test_fitting_lowers_the_loss(teacher: DualEncoder, train_data: CaptionedImag
 def test_fitted_teacher_has_the_sizes_that_were_asked_for(teacher: DualEncoder, teacher_source: TeacherSource) -> None:
     assert teacher.spec == teacher_spec(teacher_source.config, teacher_source.vocab_size)
     assert (teacher.spec.text.context_length, teacher.spec.text.vocab_size) == (12, teacher_source.vocab_size)
-    assert len(teacher.clip.visual.transformer.resblocks) == 3
+    assert [len(teacher.layers(tower)) for tower in ("image", "text")] == [3, 3]
 
 
 def test_teacher_is_fitted_once(teacher_source: TeacherSource, teacher_folder: Path) -> None:
@@ -61,7 +64,46 @@ def test_fit_depends_on_its_source_alone_and_tells_its_progress(
 
 def test_exposure_decides_what_the_teacher_learns(teacher_source: TeacherSource, teacher: DualEncoder) -> None:
     even = load_model(fit_teacher(changed(teacher_source, language_exposure="uniform"), lambda *_: None))
-    assert not torch.equal(even.clip.text.token_embedding.weight, teacher.clip.text.token_embedding.weight)
+    weights = [model.layers("text")[0].state_dict() for model in (even, teacher)]
+    assert all(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("family", ["siglip2"], indirect=True, scope="session")
+@pytest.mark.parametrize(("share", "softmax_steps"), [(0.75, 6), (0.0, 0)])
+def test_siglip2_turns_to_its_own_loss_once_with_the_bias_that_suits_it(
+    teacher_source: TeacherSource,
+    share: float,
+    softmax_steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path))
+    steps: list[int] = []
+    turns: list[tuple[int, float, float]] = []  # steps done, bias before, slope of the loss by the bias after
+    turn = Siglip2Encoder.turn_to_task
+
+    def watched(model: Siglip2Encoder, *batch: Tensor) -> None:
+        before = float(model.logit_bias.detach())
+        turn(model, *batch)
+        bias = model.logit_bias.detach().requires_grad_()
+        loss = model.task_loss(*batch, model.logit_scale, bias)
+        turns.append((len(steps), before, float(torch.autograd.grad(loss, bias)[0])))
+
+    monkeypatch.setattr(Siglip2Encoder, "turn_to_task", watched)
+    fitted = load_model(fit_teacher(changed(teacher_source, softmax_share=share), lambda done, _: steps.append(done)))
+    assert turns == [(softmax_steps, -10.0, pytest.approx(0, abs=1e-4))]
+    assert float(fitted.logit_bias.detach()) != -10
+
+
+def test_what_a_clip_teacher_is_known_by_names_no_setting_of_another_family(teacher_source: TeacherSource) -> None:
+    # Or else no teacher in a cache would be found again once a family has a setting more.
+    assert set(teacher_source.fields()["config"]["fit"]) == {
+        "steps",
+        "batch_size",
+        "learning_rate",
+        "weight_decay",
+        "language_exposure",
+    }
 
 
 def test_other_sources_have_other_folders(teacher_source: TeacherSource) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainables.models.tiny import every_family
 from trainables.config import TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import evaluate
@@ -115,6 +116,7 @@ def assert_same_end(report: dict[str, Any], folder: Path, whole: dict[str, Any])
 
 
 @pytest.mark.parametrize("step", [4, 6])
+@every_family
 def test_interrupted_trial_goes_on_from_its_last_rung_to_the_same_end(
     step: int, rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -16,6 +19,8 @@ from trainables.artifacts import atomically, write_text
 from trainables.models.spec import SPEC_FILE, ModelSpec
 
 WEIGHTS_FILE = "model.safetensors"
+
+TowerName = Literal["image", "text"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,25 @@ class Encoded:
 class DualEncoder(nn.Module, ABC):
     """An image tower and a text tower that embed into one space of dimension D."""
 
-    spec: ModelSpec
+    _mean: Tensor
+    _deviation: Tensor
 
-    @abstractmethod
+    def __init__(self, spec: ModelSpec, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        """``mean``, ``deviation``: of red, green and blue, as the family's image towers take them."""
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
+
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] or float [B, 3, H, W] in [0, 1] to what the image tower was trained on."""
+        if images.dtype == torch.uint8:
+            images = images.permute(0, 3, 1, 2).float() / 255
+        return (images - self._mean) / self._deviation
+
+    @abstractmethod
+    def layers(self, tower: TowerName) -> Sequence[nn.Module]:
+        """A tower's transformer layers, first to last."""
 
     @abstractmethod
     def encode_image(self, pixels: Tensor) -> Encoded:
@@ -48,9 +67,37 @@ class DualEncoder(nn.Module, ABC):
     def logit_scale(self) -> Tensor:
         """The factor on cosine similarities, a positive scalar."""
 
+    @property
+    @abstractmethod
+    def logit_bias(self) -> Tensor:
+        """What is added to scaled similarities, a scalar; 0 in a family that has none."""
+
     @abstractmethod
     def clamp_logit_scale(self) -> None:
         """Keep the logit scale within the range that its family trains with (CLIP: at most 100)."""
+
+    @abstractmethod
+    def task_loss(self, image: Tensor, text: Tensor, weight: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
+        """The loss that the family is trained with; scale and bias are given, since the embeddings may be of a batch
+        that several workers share.
+
+        Args:
+            image: unit vectors [B, D].
+            text: unit vectors of G captions an image [G, B, D].
+            weight: [G, B], 0 where a caption is missing.
+            logit_scale: scalar.
+            logit_bias: scalar.
+        """
+
+    @abstractmethod
+    def turn_to_task(self, image: Tensor, text: Tensor, weight: Tensor) -> None:
+        """Set what the embeddings do not depend on, but `task_loss` does, to suit a batch: for a model that was trained
+        with another loss so far, or not at all. Arguments as there."""
+
+    def layer_names(self, tower: TowerName) -> list[str]:
+        """The names of a tower's transformer layers, first to last: all of a layer's tensors begin with its name."""
+        names = {module: name for name, module in self.named_modules()}
+        return [names[layer] for layer in self.layers(tower)]
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,9 +10,10 @@ from safetensors.torch import load_file
 
 from trainables.models.dual_encoder import WEIGHTS_FILE, DualEncoder
 from trainables.models.openclip import OpenClipEncoder
-from trainables.models.spec import SPEC_FILE, ModelSpec
+from trainables.models.siglip2 import Siglip2Encoder
+from trainables.models.spec import SPEC_FILE, Family, ModelSpec
 
-_FAMILIES = {"clip": OpenClipEncoder}
+_FAMILIES: dict[Family, Callable[[ModelSpec], DualEncoder]] = {"clip": OpenClipEncoder, "siglip2": Siglip2Encoder}
 
 
 def build_model(spec: ModelSpec, seed: int) -> DualEncoder:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.models.dual_encoder import DualEncoder, Encoded
+from trainables.models.dual_encoder import DualEncoder, Encoded, TowerName
 from trainables.models.spec import ModelSpec
 from trainables.models.tokenizer import END_ID, PAD_ID
+from trainables.strategies import contrastive_task
 
 _LENGTH_BINS, _LARGEST_BIN = 4, 256
 _MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5
@@ -21,15 +22,11 @@ _MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5
 class OpenClipEncoder(DualEncoder):
     """open_clip's `CustomTextCLIP` with native towers."""
 
-    _mean: Tensor
-    _deviation: Tensor
-
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
         from open_clip import CustomTextCLIP
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-        self.spec = spec
+        super().__init__(spec, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         self.clip = CustomTextCLIP(
             embed_dim=spec.embed_dim,
             vision_cfg={
@@ -51,33 +48,30 @@ class OpenClipEncoder(DualEncoder):
                 "pad_id": PAD_ID,
             },
         )
-        self.register_buffer("_mean", torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_deviation", torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1), persistent=False)
-        self._image_states = _HiddenStates(self.image_layers)
+        self._image_states = _HiddenStates(self.layers("image"))
 
-    @property
-    def image_layers(self) -> Sequence[nn.Module]:
-        layers: nn.ModuleList = self.clip.visual.transformer.resblocks
-        return list(layers)
-
-    @property
-    def text_layers(self) -> Sequence[nn.Module]:
-        layers: nn.ModuleList = self.clip.text.transformer.resblocks
-        return list(layers)
+    def layers(self, tower: TowerName) -> Sequence[nn.Module]:
+        towers = {"image": self.clip.visual, "text": self.clip.text}
+        return list(towers[tower].transformer.resblocks)
 
     @property
     def logit_scale(self) -> Tensor:
         logarithm: Tensor = self.clip.logit_scale
         return logarithm.exp()
 
+    @property
+    def logit_bias(self) -> Tensor:
+        return torch.zeros_like(self.clip.logit_scale)
+
     def clamp_logit_scale(self) -> None:
         with torch.no_grad():
             self.clip.logit_scale.clamp_(0, math.log(_MAX_LOGIT_SCALE))
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        if images.dtype == torch.uint8:
-            images = images.permute(0, 3, 1, 2).float() / 255
-        return (images - self._mean) / self._deviation
+    def task_loss(self, image: Tensor, text: Tensor, weight: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
+        return contrastive_task(image, text, weight, logit_scale)
+
+    def turn_to_task(self, image: Tensor, text: Tensor, weight: Tensor) -> None:
+        """A softmax needs nothing but embeddings and their scale."""
 
     def encode_image(self, pixels: Tensor) -> Encoded:
         with self._image_states as states:
@@ -107,7 +101,7 @@ class OpenClipEncoder(DualEncoder):
         tower = self.clip.text
         length, rows = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
         hidden = tower.token_embedding(tokens) + tower.positional_embedding[:length]
-        *layers, last = self.text_layers
+        *layers, last = self.layers("text")
         states = []
         for layer in layers:
             hidden = layer(hidden, attn_mask=tower.attn_mask[:length, :length])

@@ -14,7 +14,7 @@ from trainables.artifacts import artifact
 from trainables.data.prepared import Array
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
-PAD_ID, END_ID = 0, 3
+PAD_ID, START_ID, END_ID = 0, 2, 3
 _FILE = "tokenizer.json"
 _STAGE_VERSION = 1  # raise it when the same texts give another tokenizer
 
