@@ -193,7 +193,11 @@ class Subject:
             self._check(is_running=False)
             return "hung"
         outcome = f"driver ended with {code}"
-        if kill.kind == "ray" and not any(line.startswith("study.run:") for line in run.said().splitlines()):
+        if (
+            kill.kind == "ray"
+            and code != 0
+            and not any(line.startswith("study.run:") for line in run.said().splitlines())
+        ):
             self._found.append(f"the driver ended with {code} after its Ray was killed, and did not say why")
         self._fading[run] = time.monotonic()
         if kill.kind == "driver" and self.chance.random() < 0.5:
