@@ -25,7 +25,7 @@ from study.search_stage import Search
 from study.selection import front
 from study.stages import StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
-from study.trial_runner import Inputs, TrialRunner
+from study.trial_runner import Inputs, TrialRunner, remove_left_overs
 from study.trials import Trials
 from study.warm_start import StartingPoint
 from trainables.artifacts import write_json
@@ -73,6 +73,7 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             with progress.stage("start Ray"):
                 available = stack.enter_context(ray_cluster(plan.address, config.resources, lost))
             spent = _Stages(plan, trials, trackers, progress, available).run()
+        remove_left_overs(ledger.folder)  # Ray is down: what outlived a killed run has written its last
         with progress.stage("report"):
             write_report(ledger.folder)
     print_time(progress.seconds, spent, progress.console)

@@ -63,8 +63,7 @@ class TrialRunner:
         """
         fail_one_trial_when_memory_runs_out()
         folder = self._ledger.folder
-        for left_over in folder.glob(f"{_RAY_FOLDER}*"):  # of a run that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
+        remove_left_overs(folder)
         ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
         timed = _Timed(source, self.spent)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
@@ -145,6 +144,12 @@ class TrialRunner:
             if resources.gpus_per_worker:
                 driver["GPU"] = resources.gpus_per_worker
         return driver
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Delete what Ray Tune wrote into a study's folder in runs that were killed; nothing of it is ever read again."""
+    for left_over in folder.glob(f"{_RAY_FOLDER}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
