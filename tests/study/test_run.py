@@ -174,11 +174,13 @@ def test_a_student_that_a_disk_has_damaged_costs_its_test_scores_alone(copied: S
     (copied.folder / "results" / "front.json").unlink()
     weights = folder / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
+    (copied.folder / "ray-of-a-killed-run").mkdir()
     outcome = copied.run()
     assert outcome.code == 0, copied.runs[0].said()
     assert f"Trial {member} has no test scores: {weights.parent} cannot be read" in outcome.errors
     members = {found["trial"]: found["test"] for found in copied.read("results/front.json")["members"]}
     assert members[member] is None
+    check_that_nothing_is_left(copied.runs[0])
 
 
 def test_two_workers_of_half_the_batch_learn_what_one_process_learns(
