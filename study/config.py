@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.errors import UserError
-from study.mistakes import first_mistake, read_mapping
+from study.mistakes import did_you_mean, first_mistake, read_mapping
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
 from trainables.data.emoji import LANGUAGES, Split
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
@@ -299,8 +298,8 @@ def load_config(source: str, overrides: Sequence[str] = (), name: str | None = N
         return StudyConfig.model_validate(content)
     except ValidationError as error:
         mistaken = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
-        given = [override for override in overrides if mistaken and mistaken.startswith(override.partition("=")[0])]
-        raise UserError(first_mistake("--set" if given else path, StudyConfig, error)) from None
+        is_given = any(f"{mistaken}.".startswith(f"{override.partition('=')[0]}.") for override in overrides)
+        raise UserError(first_mistake("--set" if is_given else path, StudyConfig, error)) from None
 
 
 def dump_config(config: StudyConfig) -> str:
@@ -332,10 +331,8 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         path = Path(source)
         if not path.is_file():
-            near = difflib.get_close_matches(source, available_presets(), 1)
-            hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(
-                f"no preset or file '{source}': {hint}presets are {', '.join(available_presets())}, "
+                f"no preset or file '{source}': {did_you_mean(source, available_presets())}presets are {', '.join(available_presets())}, "
                 "anything else is the path of a YAML file"
             )
     content = read_mapping(path, "a configuration")

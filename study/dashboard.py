@@ -11,7 +11,6 @@ another one, use a tunnel: ssh -L 8080:127.0.0.1:8080 HOST. It shows and changes
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib.util
 import ipaddress
 import json
@@ -27,6 +26,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from study.config import DEFAULT_PRESET, StudyConfig, available_presets, load_config, storage_url, study_folder
 from study.errors import UserError
 from study.ledger import Ledger
+from study.mistakes import did_you_mean
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -119,9 +119,8 @@ def _find(source: str, overrides: Sequence[str], name: str | None) -> tuple[Stud
             raise UserError(f"no study in {given}: a study's folder holds config.yaml")
         return load_config(str(given / "config.yaml"), overrides, name), given.absolute()
     if source not in available_presets() and not Path(source).exists():
-        near = difflib.get_close_matches(source, available_presets(), 1)
         raise UserError(
-            f"no study '{source}': {f'did you mean {near[0]}? ' if near else ''}name a study's folder, a YAML file or a "
+            f"no study '{source}': {did_you_mean(source, available_presets())}name a study's folder, a YAML file or a "
             f"preset ({', '.join(available_presets())})"
         )
     config = load_config(source, overrides, name)

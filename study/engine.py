@@ -137,12 +137,6 @@ class _Stages:
         config = self._config
         reference = reference_point(inputs.teacher_scores["summary"], config.search.directions)
         budget = Budget(config.search, self._ledger, reference)
-        least, most = inputs.student.parameter_count(), config.search.limits.parameters
-        if most is not None and least > most:
-            raise UserError(
-                f"search.limits.parameters: {most} is less than the {least} that the student of every recipe has "
-                "(student.image, student.text)"
-            )
         foresight = Foresight(config.search.limits, inputs.student, inputs.teacher, config.training.steps)
         search = Search(config, self._trials, budget, foresight, self._progress, self._trackers)
         if not search.is_over:

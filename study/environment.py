@@ -211,7 +211,7 @@ def ray_cluster(
             "RAY_AUTH_TOKEN_PATH must hold it"
         ) from None
     try:
-        signal.signal(signal.SIGTERM, _interrupt)  # Ray has taken it for itself
+        signal.signal(signal.SIGTERM, interrupt)  # Ray has taken it for itself
         available: dict[str, float] = ray.cluster_resources()
         if not available.get(TRIAL_RESOURCE):
             raise UserError(
@@ -249,7 +249,8 @@ def _has_token() -> bool:
     return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
+def interrupt(_signal: int, _frame: object) -> None:
+    """The handler of signals that end a study as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

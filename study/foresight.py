@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config import LimitsConfig
+from study.errors import UserError
 from trainables.models.spec import SPEC_FILE, ModelSpec
 from trainables.recipe import STRATEGY_NAMES, LayerMapping, Recipe
 
@@ -30,7 +31,11 @@ class Foresight:
     """
 
     def __init__(self, limits: LimitsConfig, student: ModelSpec, teacher: Path, steps: int) -> None:
-        """``teacher``: the folder of the saved teacher; ``steps``: those of a whole trial."""
+        """``teacher``: the folder of the saved teacher; ``steps``: those of a whole trial.
+
+        Raises:
+            UserError: if no recipe at all can keep to the limits.
+        """
         self._limits = limits
         self._student = student
         self._steps = steps
@@ -38,6 +43,11 @@ class Foresight:
         if limits.parameters is not None:
             self._teacher = ModelSpec.model_validate_json((teacher / SPEC_FILE).read_text(encoding="utf-8"))
         self._student_parameters = student.parameter_count()
+        if limits.parameters is not None and limits.parameters < self._student_parameters:
+            raise UserError(
+                f"search.limits.parameters: {limits.parameters} is less than the {self._student_parameters} that the "
+                "student of every recipe has (student.image, student.text)"
+            )
         self._memory = Foreseen()
         self._training = Foreseen()  # seconds
         self._evaluations: list[float] = []  # seconds, of complete trials

@@ -30,6 +30,12 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """A question with the nearest of the ``known`` words, to go before what else helps; empty if none is near."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
 def first_mistake(where: str, model: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with the content of ``where`` as a ``model``: the key, its value, and what would be right."""
     first = error.errors(include_url=False)[0]

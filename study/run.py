@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     ledger.open()
     if options.fresh and (aside := ledger.set_aside()):
         print(f"The earlier study is now in {aside}")
-    refuse_changes(config, folder)
+    refuse_changes(config, folder, has_begun)
     write_text(folder / "config.yaml", dump_config(config))
     if (reason := _why_finished(config, ledger)) is not None:
         print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
@@ -135,8 +135,10 @@ def _run(options: argparse.Namespace) -> int:
             return 1
 
 
-def refuse_changes(config: StudyConfig, folder: Path) -> None:
-    """Hold the configuration against the one that the study in ``folder`` began with; before its first trial any will do.
+def refuse_changes(config: StudyConfig, folder: Path, has_begun: bool) -> None:
+    """Hold the configuration against the one that the study in ``folder`` has; before its first trial any will do.
+
+    What was made for the other one then goes, so that it is made anew.
 
     Raises:
         UserError: naming every key that differs and may not.
@@ -153,8 +155,7 @@ def refuse_changes(config: StudyConfig, folder: Path) -> None:
         for key in [*now, *(key for key in before if key not in now)]
         if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
     ]
-    if changed and not any(folder.glob("trials/*/recipe.json")):
-        # Nothing has begun that could be mixed: what was prepared for another configuration is made anew.
+    if changed and not has_begun:
         for name in ("study.json", "study.db", "teacher.json"):
             (folder / name).unlink(missing_ok=True)
     elif changed:

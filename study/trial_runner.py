@@ -17,7 +17,7 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import TrialScheduler
 
 from study.config import CONTROL_LANGUAGE, StudyConfig
-from study.environment import TRIAL_RESOURCE
+from study.environment import TRIAL_RESOURCE, interrupt
 from study.ledger import Ledger, State, TrialRecord
 from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.search import Recorder, RecordSearcher, Source
@@ -68,7 +68,7 @@ class TrialRunner:
         timed = _Timed(source, self.spent)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
         recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
-        before = signal.signal(signal.SIGINT, _interrupt)
+        before = signal.signal(signal.SIGINT, interrupt)
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"
         try:
             tuner = Tuner(
@@ -95,7 +95,7 @@ class TrialRunner:
             raise
         finally:
             # Tune returns from Ctrl-C as if it had finished, and has put this handler back; otherwise its own stays.
-            was_interrupted = signal.getsignal(signal.SIGINT) is _interrupt
+            was_interrupted = signal.getsignal(signal.SIGINT) is interrupt
             signal.signal(signal.SIGINT, before)
             shutil.rmtree(ray_folder, ignore_errors=True)
         if was_interrupted or not searcher.is_done:
@@ -150,10 +150,6 @@ def remove_left_overs(folder: Path) -> None:
     """Delete what Ray Tune wrote into a study's folder in runs that were killed; nothing of it is ever read again."""
     for left_over in folder.glob(f"{_RAY_FOLDER}*"):
         shutil.rmtree(left_over, ignore_errors=True)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 class _Timed:

@@ -84,7 +84,8 @@ def add_to_recording(studies: Sequence[Path], path: Path = RECORDING) -> int:
         shared, known = _read(path)
     rows = []
     for study in studies:
-        if different := [key for key in _MEASURED_ALIKE if _shared(study)[key] != shared[key]]:
+        own = _shared(study)
+        if different := [key for key in _MEASURED_ALIKE if own[key] != shared[key]]:
             raise UserError(f"{study}: its {different[0]} is not that of the trials in {path}: {shared[different[0]]}")
         for record in _trainings(study):
             result = record.result

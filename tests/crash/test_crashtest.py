@@ -14,6 +14,7 @@ def test_a_study_that_is_killed_again_and_again_loses_nothing_and_repeats_nothin
     kills = [
         Kill(AT["report written"], "driver"),
         Kill(AT["tell: result written"], "ray"),
+        Kill(AT["confirmation"], "worker"),
     ]
     hits, violations = crash(kills, seed=0, place=tmp_path, trials=3)
     assert violations == []

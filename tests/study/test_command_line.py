@@ -137,12 +137,11 @@ def test_a_study_without_a_trial_may_still_be_configured_otherwise(tmp_path: Pat
     (tmp_path / "config.yaml").write_text(dump_config(first), encoding="utf-8")
     for name in ("study.json", "study.db", "teacher.json"):
         (tmp_path / name).touch()
-    refuse_changes(first, tmp_path)
+    refuse_changes(first, tmp_path, has_begun=False)
     assert (tmp_path / "study.db").exists()
-    refuse_changes(load_config("emoji_clip"), tmp_path)
+    refuse_changes(load_config("emoji_clip"), tmp_path, has_begun=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]  # of the other configuration, nothing
 
     (tmp_path / "config.yaml").write_text(dump_config(first), encoding="utf-8")
-    Ledger(tmp_path).begin(0, Recipe(strategy="fd"), seed=0)
     with pytest.raises(UserError, match=r"training\.steps was 70 and is 80"):
-        refuse_changes(load_config("emoji_clip"), tmp_path)
+        refuse_changes(load_config("emoji_clip"), tmp_path, has_begun=True)

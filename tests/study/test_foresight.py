@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from study.config import LimitsConfig
+from study.errors import UserError
 from study.foresight import ENOUGH, Foresight
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
 from trainables.recipe import STRATEGY_NAMES, LayerMapping, Recipe, Replication
@@ -177,7 +178,13 @@ def test_parameters_are_counted_without_a_trial(teacher: Path) -> None:
         matching.model_copy(update={"text_mapping": NO_MAP}),
     ):
         assert seeing.refusal(cheaper) is None
-    assert foresight(teacher, parameters=own - 1).refusal(Recipe(strategy="fd")) is not None
+
+
+def test_a_limit_that_no_recipe_can_keep_to_is_a_mistake(teacher: Path) -> None:
+    own = STUDENT.parameter_count()
+    assert foresight(teacher, parameters=own).refusal(Recipe(strategy="fd")) is None
+    with pytest.raises(UserError, match=rf"search\.limits\.parameters: {own - 1} .* {own} "):
+        foresight(teacher, parameters=own - 1)
 
 
 def test_parameters_that_trials_report_count(teacher: Path) -> None:

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from trainables import device
+
+
+@pytest.fixture(autouse=True)
+def _found_anew() -> Iterator[None]:
+    """What a test has made of this process is not kept."""
+    yield
+    device._cpu_multiplies_faster_in_bf16.cache_clear()
 
 
 @pytest.mark.skipif(
@@ -28,4 +36,3 @@ def test_whether_bf16_is_faster_is_measured_once_for_all_processes(
     (known,) = tmp_path.glob("bf16/*.json")
     known.unlink()
     assert found_by_a_new_process() != first
-    device._cpu_multiplies_faster_in_bf16.cache_clear()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.models.dual_encoder import DualEncoder, Encoded, TowerName
-from trainables.models.spec import ModelSpec
+from trainables.models.spec import ImageTower, ModelSpec, TextTower
 from trainables.models.tokenizer import END_ID, PAD_ID, START_ID
 from trainables.strategies import best_logit_bias, sigmoid_task
 
@@ -34,18 +34,12 @@ class Siglip2Encoder(DualEncoder):
         self.siglip = SiglipModel(
             SiglipConfig(
                 vision_config={
-                    "num_hidden_layers": image.layers,
-                    "hidden_size": image.width,
-                    "intermediate_size": 4 * image.width,
-                    "num_attention_heads": image.width // image.head_width,
+                    **_sizes(image),
                     "patch_size": image.patch_size,
                     "image_size": image.image_size,
                 },
                 text_config={
-                    "num_hidden_layers": text.layers,
-                    "hidden_size": text.width,
-                    "intermediate_size": 4 * text.width,
-                    "num_attention_heads": text.width // text.head_width,
+                    **_sizes(text),
                     "max_position_embeddings": text.context_length,
                     "vocab_size": text.vocab_size,
                     "projection_size": spec.embed_dim,
@@ -105,6 +99,16 @@ class Siglip2Encoder(DualEncoder):
         states.append(_output_at_the_end(last, hidden))
         embedding = tower.head(tower.final_layer_norm(states[-1]))
         return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(states))
+
+
+def _sizes(tower: ImageTower | TextTower) -> dict[str, int]:
+    """What transformers calls the sizes of either tower."""
+    return {
+        "num_hidden_layers": tower.layers,
+        "hidden_size": tower.width,
+        "intermediate_size": 4 * tower.width,
+        "num_attention_heads": tower.width // tower.head_width,
+    }
 
 
 def _output_at_the_end(layer: Any, hidden: Tensor) -> Tensor:
