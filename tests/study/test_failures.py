@@ -96,11 +96,25 @@ def test_trials_go_on_from_their_rung_after_termination_and_one_crash_and_fail_a
     assert [report["step"] for report in study.reports(1)] == [6, 120]
 
 
+FREE = """
+import sys
+from study.environment import prepare_process, ray_cluster
+from study.config import ResourcesConfig
+
+prepare_process(sys.argv[1])
+import ray
+
+with ray_cluster(sys.argv[1], ResourcesConfig(), print):
+    free = ray.available_resources()
+    print(free.get("CPU"), free.get("trial"))
+"""
+
+
 def answers(address: str, environment: dict[str, str]) -> bool:
-    """Whether Ray's head is up there, its node alive, and all that trials ask for free."""
-    command = [str(Path(sys.executable).with_name("ray")), "status", "--address", address]
-    status = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    return status.returncode == 0 and "0.0/2.0 CPU" in status.stdout and "0.0/2.0 trial" in status.stdout
+    """Whether a cluster is up, and all that trials ask for is free there."""
+    command = [sys.executable, "-c", FREE, address]
+    asked = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return asked.returncode == 0 and asked.stdout.splitlines()[-1:] == ["2.0 2.0"]
 
 
 @contextmanager
