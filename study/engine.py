@@ -114,7 +114,9 @@ class _Stages:
             with progress.stage("fit teacher") as advance:
                 teacher = stages.run("teacher", prepared, progress=advance)
             with progress.stage("score teacher") as advance:
-                scores, parameters, chance, student = stages.run("score_teacher", teacher, prepared, progress=advance)
+                scores, chance, student, student_parameters = stages.run(
+                    "score_teacher", teacher, prepared, progress=advance
+                )
             if scores["summary"]["vqa_accuracy"] <= chance:
                 raise UserError(
                     f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, "
@@ -122,7 +124,7 @@ class _Stages:
                 )
             self._described = {
                 "family": config.teacher.family,
-                "parameters": parameters,
+                "parameters": scores["parameters"],
                 "chance": chance,
                 "folder": str(teacher),
             }
@@ -131,13 +133,15 @@ class _Stages:
             with progress.stage("cache teacher") as advance:
                 layers = mapped_teacher_layers(config, self._space)
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)
-        return Inputs(prepared, teacher, student, cache, scores, chance)
+        return Inputs(prepared, teacher, student, student_parameters, cache, scores, chance)
 
     def _search(self, runner: TrialRunner, inputs: Inputs) -> None:
         config = self._config
         reference = reference_point(inputs.teacher_scores["summary"], config.search.directions)
         budget = Budget(config.search, self._ledger, reference)
-        foresight = Foresight(config.search.limits, inputs.student, inputs.teacher, config.training.steps)
+        foresight = Foresight(
+            config.search.limits, inputs.student, inputs.student_parameters, inputs.teacher, config.training.steps
+        )
         search = Search(config, self._trials, budget, foresight, self._progress, self._trackers)
         if not search.is_over:
             with self._progress.stage("search"):

@@ -94,14 +94,15 @@ class Stages:
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
-        """The teacher's scores on validation, its parameters, the questions' chance level, and the student's sizes."""
+        """The teacher's scores on validation, the questions' chance level, the student's sizes, and its parameters."""
         from trainables.data.prepared import VisualQuestions
-        from trainables.models.factory import read_spec
+        from trainables.models.factory import parameter_count, read_spec
         from trainables.student import student_spec
 
         scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
         chance = VisualQuestions.load(prepared.vqa).chance
-        yield scores, scores["parameters"], chance, student_spec(self._config.student, read_spec(teacher))
+        student = student_spec(self._config.student, read_spec(teacher))
+        yield scores, chance, student, parameter_count(student)
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""

@@ -14,12 +14,11 @@ from trainables.recipe import LayerMapping, Recipe
 
 def student_spec(config: StudentConfig, teacher: ModelSpec) -> ModelSpec:
     """The student's sizes; everything that its configuration does not name is the teacher's."""
-    return ModelSpec(
-        family=teacher.family,
-        embed_dim=teacher.embed_dim,
-        image=teacher.image.model_copy(update=config.image.model_dump()),
-        text=teacher.text.model_copy(update=config.text.model_dump()),
-    )
+    sizes = {
+        "image": teacher.image.resized(config.image.layers, config.image.width).model_dump(),
+        "text": teacher.text.resized(config.text.layers, config.text.width).model_dump(),
+    }
+    return ModelSpec.model_validate({**teacher.model_dump(), **sizes})
 
 
 def make_student(spec: ModelSpec, teacher: DualEncoder, recipe: Recipe, seed: int) -> DualEncoder:
