@@ -70,7 +70,7 @@ class Repository:
         """What the content of the fetched files is known by: the commit, or their own digests."""
         if not self.is_local:
             return {self.name: files.name}  # a snapshot's folder is named by its commit
-        return {path.name: _digest(path) for path in sorted(files.iterdir()) if path.is_file()}
+        return {path.name: digest(path) for path in sorted(files.iterdir()) if path.is_file()}
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,6 @@ def _family(repository: Repository) -> Family:
     return "siglip2"
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

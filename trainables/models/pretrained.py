@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from trainables.artifacts import artifact
 from trainables.models.checkpoint import CheckpointError, find_source
@@ -35,7 +35,7 @@ class Checkpoint(Protocol):
 
     def load_weights(self, model: DualEncoder) -> None: ...
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, str]:
         """What its content is known by: commits of the hub, or digests of files."""
         ...
 

@@ -7,10 +7,19 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-from trainables.models.checkpoint import OPEN_CLIP_CONFIG, CheckpointError, Repository, Source, in_one_line, read_json
+from trainables.models.checkpoint import (
+    OPEN_CLIP_CONFIG,
+    CheckpointError,
+    Repository,
+    Source,
+    digest,
+    in_one_line,
+    read_json,
+)
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.openclip_architecture import HF_SIZES
 from trainables.models.published import TOKENIZER_FILES, architecture, clip_tokenizer, fast_tokenizer
@@ -43,7 +52,7 @@ class OpenClipCheckpoint:
     """A model of open_clip in a repository, or in open_clip's own list."""
 
     def __init__(self, source: Source) -> None:
-        self._revision = source.revision
+        self._listed = f"{source.open_clip_name}:{source.open_clip_tag}" if source.repository is None else None
         self._published = _in_repository(source.repository) if source.repository else _in_list(source)
         self._text: dict[str, Any] = dict(self._published.model_cfg["text_cfg"])
         if "multimodal_cfg" in self._published.model_cfg:
@@ -124,13 +133,15 @@ class OpenClipCheckpoint:
     def identity(self) -> dict[str, Any]:
         """Of the weights and of all that is taken from other repositories."""
         published = self._published
-        found: dict[str, Any] = {}
+        found: dict[str, str] = {}
         for repository, files in self._repositories():
             found |= repository.identity(repository.fetch(files))
         weights = self._weights()
         if published.repository is None:
-            found[published.weights[0]] = weights.name  # open_clip's addresses name their content
-        return {**found, "model": dict(published.model_cfg)}
+            found[published.weights[0]] = digest(weights)
+        if self._listed:
+            found |= {"open_clip": self._listed, "open_clip_torch": version("open_clip_torch")}
+        return found
 
     def _repositories(self) -> list[tuple[Repository, tuple[str, ...]]]:
         published = self._published

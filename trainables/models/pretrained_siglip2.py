@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from tokenizers import normalizers
 from torch import nn
@@ -115,5 +115,5 @@ class Siglip2Checkpoint:
             raise CheckpointError(f"the weights of {self._repository.name} lack {min(found['missing_keys'])}")
         cast(nn.Module, model.siglip).load_state_dict(published.state_dict())
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, str]:
         return self._repository.identity(self._repository.fetch([*_CONFIGS, *TOKENIZER_FILES, *_WEIGHTS]))
