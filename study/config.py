@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.errors import UserError
 from study.mistakes import did_you_mean, first_mistake, read_mapping
-from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
+from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, part
 from trainables.data.emoji import LANGUAGES, Split
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
 from trainables.recipe import Positive
@@ -223,6 +223,23 @@ class StudyConfig(Typed):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _students_of_published_teachers_are_half_as_deep(cls, given: Any) -> Any:
+        """What sizes a student has by default, no number can say for teachers of all sizes."""
+        teacher = given.get("teacher") if isinstance(given, dict) else None
+        if not isinstance(teacher, dict) or teacher.get("pretrained") is None:
+            return given
+        student = given.get("student") or {}
+        if not isinstance(student, dict):
+            return given
+        half = {"layers": 0.5, "width": 1.0}
+        own = {tower: student.get(tower) or {} for tower in ("image", "text")}
+        return {
+            **given,
+            "student": {**student, **{key: {**half, **tower} for key, tower in own.items() if isinstance(tower, dict)}},
+        }
+
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
@@ -239,14 +256,22 @@ class StudyConfig(Typed):
             raise ValueError(
                 f"search.scheduler.rungs: rung {beyond[0]} is not below training.steps, {self.training.steps}"
             )
+        workers = self.resources.workers_per_trial
+        if workers > 1 and self.training.batch_size % workers:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is not a multiple of "
+                f"resources.workers_per_trial, {workers}"
+            )
+        if self.teacher.model is None:
+            return self  # `study.models` holds the student against what is published
         for tower in ("image", "text"):
             student, teacher = getattr(self.student, tower), getattr(self.teacher.model, tower)
-            if student.layers > teacher.layers:
+            if part(student.layers, teacher.layers) > teacher.layers:
                 raise ValueError(
                     f"student.{tower}.layers: {student.layers} cannot be mapped into the teacher's {teacher.layers} "
                     f"layers (teacher.model.{tower}.layers): at most {teacher.layers}"
                 )
-            if student.width % teacher.head_width:
+            if part(student.width, teacher.width, teacher.head_width) % teacher.head_width:
                 raise ValueError(
                     f"student.{tower}.width: {student.width} is not a multiple of the head width {teacher.head_width}"
                 )
@@ -259,7 +284,10 @@ class StudyConfig(Typed):
         if self.teacher.family in UNPROJECTED_IMAGES:
             for key, width in (
                 ("teacher.model", self.teacher.model.image.width),
-                ("student", self.student.image.width),
+                (
+                    "student",
+                    part(self.student.image.width, self.teacher.model.image.width, self.teacher.model.image.head_width),
+                ),
             ):
                 if width != joint:
                     raise ValueError(
@@ -271,12 +299,6 @@ class StudyConfig(Typed):
             raise ValueError(
                 f"teacher.model.image.image_size: {image.image_size} is not a multiple of the patch size "
                 f"{image.patch_size}"
-            )
-        workers = self.resources.workers_per_trial
-        if workers > 1 and self.training.batch_size % workers:
-            raise ValueError(
-                f"training.batch_size: {self.training.batch_size} is not a multiple of "
-                f"resources.workers_per_trial, {workers}"
             )
         return self
 
@@ -353,9 +375,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
     *path, last = key.split(".")
     branch = content
-    for part in path:
-        found = branch.setdefault(part, {})
+    for name in path:
+        found = branch.setdefault(name, {})
         if not isinstance(found, dict):
-            raise UserError(f"--set {override}: {part} is a value, not a section")
+            raise UserError(f"--set {override}: {name} is a value, not a section")
         branch = found
     branch[last] = value

@@ -97,4 +97,6 @@ def _keys_at(root: type[BaseModel], location: Sequence[str]) -> list[str]:
         else:
             field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
             model = field.annotation if field is not None else None
+            if type(None) in get_args(model):  # a section that may be left out
+                model = get_args(model)[0]
     return list(model.model_fields) if hasattr(model, "model_fields") else []

@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
+from study.models import TOWERS, student_layers, teacher_towers
 from trainables.artifacts import artifact, write_json
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
+
+if TYPE_CHECKING:
+    from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 1  # raise it when the same model gets other scores
 
@@ -41,8 +45,8 @@ class Prepared:
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
     """The teacher layers of each tower, counted from 0, that a recipe of the space may map a student layer to."""
     wanted: dict[str, list[int]] = {}
-    for tower in ("image", "text"):
-        student, teacher = getattr(config.student, tower).layers, getattr(config.teacher.model, tower).layers
+    for tower in TOWERS:
+        student, teacher = student_layers(config)[tower], teacher_towers(config)[tower].layers
         kinds = space.values(f"{tower}_mapping.kind") or [LayerMapping().kind]
         found: set[int] = set()
         for kind in kinds:
@@ -63,16 +67,11 @@ class Stages:
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
-        from trainables.data.embedded import prepare_captions, prepare_questions, training_texts
-        from trainables.models.tokenizer import Tokenizer, fit_bpe
+        from trainables.data.embedded import prepare_captions, prepare_questions
 
-        config = self._config
-        data, languages = config.data, config.data.languages
-        settings = config.teacher.tokenizer
-        size = config.teacher.model.image.image_size
-        folder = fit_bpe(training_texts(languages), settings.vocab_size)
+        data, languages = self._config.data, self._config.data.languages
+        tokenizer, size = self._tokenizer_and_image_size()
         yield 1, 6
-        tokenizer = Tokenizer(folder, settings.context_length)
         folders: list[Path] = []
         for source in (data.train, data.retrieval, data.test.retrieval):
             folders.append(prepare_captions(source.split, languages, size, tokenizer))
@@ -81,27 +80,46 @@ class Stages:
             folders.append(prepare_questions(questions.split, languages, size, tokenizer))
             yield 1 + len(folders), 6
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+        yield Prepared(tokenizer.folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+
+    def _tokenizer_and_image_size(self) -> tuple[Tokenizer, int]:
+        """The teacher's: fitted on the training captions, or as published."""
+        from trainables.data.embedded import training_texts
+        from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
+        from trainables.models.tokenizer import Tokenizer, fit_bpe
+
+        teacher = self._config.teacher
+        if teacher.pretrained is not None:
+            checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
+            return pretrained_tokenizer(checkpoint), checkpoint.spec(teacher.image_size).image.image_size
+        assert teacher.model is not None
+        assert teacher.tokenizer is not None
+        folder = fit_bpe(training_texts(self._config.data.languages), teacher.tokenizer.vocab_size)
+        return Tokenizer(folder, teacher.tokenizer.context_length), teacher.model.image.image_size
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
-        """The folder of the fitted teacher."""
-        from trainables.teacher import TeacherSource, fit_teacher
+        """The folder of the teacher."""
+        from trainables.teacher import TeacherSource, fit_teacher, load_teacher
 
         config = self._config
+        if config.teacher.pretrained is not None:
+            yield load_teacher(config.teacher)
+            return
         source = TeacherSource(
             config.teacher, prepared.train, prepared.vocab_size, config.seed, config.training.precision
         )
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
-        """The teacher's scores on validation, its parameters, the questions' chance level, and the student's sizes."""
+        """The teacher's scores on validation, the questions' chance level, the student's sizes, and its parameters."""
         from trainables.data.prepared import VisualQuestions
-        from trainables.models.factory import read_spec
+        from trainables.models.factory import parameter_count, read_spec
         from trainables.student import student_spec
 
         scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
         chance = VisualQuestions.load(prepared.vqa).chance
-        yield scores, scores["parameters"], chance, student_spec(self._config.student, read_spec(teacher))
+        student = student_spec(self._config.student, read_spec(teacher))
+        yield scores, chance, student, parameter_count(student)
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""

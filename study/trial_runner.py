@@ -37,6 +37,7 @@ class Inputs:
     prepared: Prepared
     teacher: Path
     student: ModelSpec
+    student_parameters: int
     cache: Path
     teacher_scores: dict[str, Any]  # on validation
     chance: float

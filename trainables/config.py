@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trainables.models.spec import Count, Family, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
@@ -53,15 +54,36 @@ class FitConfig(Typed):
 
 
 class TeacherConfig(Typed):
-    """The model that students learn from."""
+    """The model that students learn from: pretrained, or fitted by the study with a model, tokenizer and fit of its own."""
 
     family: Family = "clip"
-    model: TeacherModel = TeacherModel()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    fit: FitConfig = FitConfig()
+    pretrained: Annotated[str, Field(min_length=1)] | None = None  # a source as `trainables.models.checkpoint` has it
+    revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub; default: its main branch as it is now
+    image_size: Count | None = None  # default: as the pretrained teacher was trained
+    model: TeacherModel | None = None
+    tokenizer: TokenizerConfig | None = None
+    fit: FitConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_pretrained_or_fitted(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        fitted, published = ("model", "tokenizer", "fit"), ("revision", "image_size")
+        if given.get("pretrained") is None:
+            for key in published:
+                if given.get(key) is not None:
+                    raise ValueError(f"{key}: {given[key]} is for a pretrained teacher: name it as teacher.pretrained")
+            return {**given, **{key: {} for key in fitted if given.get(key) is None}}
+        for key in fitted:
+            if given.get(key) is not None:
+                raise ValueError(f"{key}: a pretrained teacher has its own: leave out either {key} or pretrained")
+        return given
 
     @model_validator(mode="after")
     def _fit_is_the_familys(self) -> Self:
+        if self.fit is None:
+            return self
         share = self.fit.softmax_share
         if self.family == "siglip2" and share is None:
             raise ValueError("fit.softmax_share: siglip2 needs a number, for example 0.7 (0: the sigmoid loss alone)")
@@ -72,9 +94,28 @@ class TeacherConfig(Typed):
         return self
 
 
+def _number_or_share(size: Any) -> Any:
+    is_number = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+    if not is_number and not (isinstance(size, float) and 0 < size <= 1):
+        raise ValueError(
+            f"should be a whole number from 1 on, or a share of the teacher's, above 0.0 and up to 1.0, not {size!r}"
+        )
+    return size
+
+
+Size = Annotated[int | float, BeforeValidator(_number_or_share)]
+
+
+def part(size: Size, whole: int, unit: int = 1) -> int:
+    """What a student's size comes to: a number as it is, a share of ``whole`` in whole units, halves up, at least one."""
+    return size if isinstance(size, int) else max(1, math.floor(size * whole / unit + 0.5)) * unit
+
+
 class StudentTower(Typed):
-    layers: Count
-    width: Count
+    """Sizes as numbers, or as shares of the teacher's; a width is whole heads, as wide as the teacher's."""
+
+    layers: Size
+    width: Size
 
 
 class StudentConfig(Typed):

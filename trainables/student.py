@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
-from trainables.config import StudentConfig
+from trainables.config import StudentConfig, StudentTower, part
 from trainables.layer_mapping import mapped_layers
 from trainables.models.dual_encoder import DualEncoder, TowerName
 from trainables.models.factory import build_model
-from trainables.models.spec import ModelSpec
+from trainables.models.spec import ImageTower, ModelSpec, TextTower
 from trainables.recipe import LayerMapping, Recipe
+
+_Tower = TypeVar("_Tower", ImageTower, TextTower)
 
 
 def student_spec(config: StudentConfig, teacher: ModelSpec) -> ModelSpec:
     """The student's sizes; everything that its configuration does not name is the teacher's."""
-    return ModelSpec(
-        family=teacher.family,
-        embed_dim=teacher.embed_dim,
-        image=teacher.image.model_copy(update=config.image.model_dump()),
-        text=teacher.text.model_copy(update=config.text.model_dump()),
-    )
+
+    def sized(tower: _Tower, own: StudentTower) -> _Tower:
+        return tower.resized(part(own.layers, tower.layers), part(own.width, tower.width, tower.head_width))
+
+    towers = {"image": sized(teacher.image, config.image), "text": sized(teacher.text, config.text)}
+    return ModelSpec.model_validate({**teacher.model_dump(), **towers})
 
 
 def make_student(spec: ModelSpec, teacher: DualEncoder, recipe: Recipe, seed: int) -> DualEncoder:

@@ -45,6 +45,7 @@ MARKS = (20, 200, 2000)
 FACTOR = 2.0
 _WINDOW = 20  # trials before a mark, over which its cost is the mean
 _TEACHER = {"retrieval_map": 0.45, "vqa_variance": 20.0}
+_PARAMETERS = 2_780_000  # of the student; no limit is set on them
 _RUNNING = 2
 
 
@@ -70,7 +71,7 @@ class Driver:
         kept.reconcile()
         kept.start_from(starting_points(config, space))
         budget = Budget(config.search, self._ledger, reference_point(_TEACHER, config.search.directions))
-        foresight = Foresight(config.search.limits, _student(config), folder, config.training.steps)
+        foresight = Foresight(config.search.limits, _student(config), _PARAMETERS, folder, config.training.steps)
         self._progress = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the driver lives
         self._search = Search(config, kept, budget, foresight, Progress(self._progress), Trackers([]))
         self._running: list[TrialRecord] = []

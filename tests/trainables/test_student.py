@@ -55,7 +55,7 @@ def test_student_has_its_teachers_sizes_where_its_configuration_names_none(teach
     assert (spec.image.layers, spec.image.width, spec.text.layers, spec.text.width) == (1, 64, 2, 32)
     assert (spec.family, spec.embed_dim) == (teacher.spec.family, teacher.spec.embed_dim)
     assert spec.image.model_copy(update={"layers": 3}) == teacher.spec.image
-    assert spec.text.model_copy(update={"layers": 3, "width": 64}) == teacher.spec.text
+    assert spec.text.model_copy(update={"layers": 3, "width": 64, "mlp_width": 256}) == teacher.spec.text
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,12 @@ class DualEncoder(nn.Module, ABC):
     _mean: Tensor
     _deviation: Tensor
 
-    def __init__(self, spec: ModelSpec, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        """``mean``, ``deviation``: of red, green and blue, as the family's image towers take them."""
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("_deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
+        standard = spec.preprocess
+        self.register_buffer("_mean", torch.tensor(standard.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_deviation", torch.tensor(standard.deviation).view(3, 1, 1), persistent=False)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] or float [B, 3, H, W] in [0, 1] to what the image tower was trained on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -21,6 +22,17 @@ def build_model(spec: ModelSpec, seed: int) -> DualEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _FAMILIES[spec.family](spec)
+
+
+def parameter_count(spec: ModelSpec) -> int:
+    """How many parameters a model of this spec has; neither memory nor time for its weights is needed."""
+    return _parameter_count(spec.model_dump_json())
+
+
+@lru_cache
+def _parameter_count(spec: str) -> int:
+    with torch.device("meta"):
+        return build_model(ModelSpec.model_validate_json(spec), seed=0).parameter_count()
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -1,35 +1,59 @@
-"""Text to token ids: a BPE tokenizer fitted on the study's own captions, stored in the Hugging Face format."""
+"""Text to token ids: the one way in this project, whether a tokenizer was fitted here or published with a model.
+
+A tokenizer is a folder: `tokenizer.json` in the format of the `tokenizers` library, and `cleaning.json` if texts are
+cleaned as open_clip does before they reach it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from trainables.artifacts import artifact
+from trainables.artifacts import artifact, write_json
 from trainables.data.prepared import Array
+from trainables.models.spec import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
-PAD_ID, START_ID, END_ID = 0, 2, 3
-_FILE = "tokenizer.json"
+TOKENIZER_FILE, CLEANING_FILE = "tokenizer.json", "cleaning.json"
 _STAGE_VERSION = 1  # raise it when the same texts give another tokenizer
+
+Cleaning = Literal["lower", "whitespace", "canonicalize"]  # open_clip's names
 
 
 class Tokenizer:
-    """The one way in which this project turns text into token ids, and back for looking at them."""
+    """A saved tokenizer."""
 
-    def __init__(self, folder: Path, context_length: int) -> None:
-        content = (folder / _FILE).read_bytes()
+    def __init__(self, folder: Path, context_length: int | None = None) -> None:
+        """``context_length``: for one that `fit_bpe` made; one that `save_tokenizer` wrote has its own.
+
+        Raises:
+            FileNotFoundError: if there is no tokenizer in the folder.
+            ValueError: if its file leaves the length open, and it is not given.
+        """
+        content = (folder / TOKENIZER_FILE).read_bytes()
         self.folder = folder
-        self.context_length = context_length
-        self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{context_length}"
         self._backend = Backend.from_buffer(content)
-        self._backend.enable_truncation(context_length)
-        self._backend.enable_padding(length=context_length, pad_id=PAD_ID, pad_token=PAD)
+        if context_length is not None:
+            _cut_and_pad(self._backend, context_length, PAD_ID)
+        cut, padding = self._backend.truncation, self._backend.padding
+        if cut is None or padding is None:
+            raise ValueError(f"{folder / TOKENIZER_FILE} leaves the length of texts open")
+        self.context_length, self.pad_id = int(cut["max_length"]), int(padding["pad_id"])
+        self._clean: Callable[[str], str] | None = None
+        if (folder / CLEANING_FILE).exists():
+            from open_clip.tokenizer import get_clean_fn
+
+            cleaning = (folder / CLEANING_FILE).read_bytes()
+            self._clean = get_clean_fn(json.loads(cleaning)["clean"])
+            content += cleaning
+        self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{self.context_length}"
 
     @property
     def vocab_size(self) -> int:
@@ -37,11 +61,26 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Token ids, int32 [len(texts), context_length], with start and end marks, cut or padded to length."""
-        encoded = self._backend.encode_batch_fast(list(texts))
+        cleaned = list(texts) if self._clean is None else [self._clean(text) for text in texts]
+        encoded = self._backend.encode_batch_fast(cleaned)
         return np.asarray([row.ids for row in encoded], np.int32).reshape(-1, self.context_length)
 
     def decode(self, tokens: Array) -> list[str]:
         return list(self._backend.decode_batch([[int(token) for token in row] for row in tokens]))
+
+
+def save_tokenizer(backend: Backend, folder: Path, context_length: int, pad_id: int, clean: Cleaning | None) -> None:
+    """Write a published tokenizer as `Tokenizer` reads it; ``backend`` puts the marks around a text itself."""
+    _cut_and_pad(backend, context_length, pad_id)
+    backend.save(str(folder / TOKENIZER_FILE))
+    if clean is not None:
+        write_json(folder / CLEANING_FILE, {"clean": clean})
+
+
+def _cut_and_pad(backend: Backend, context_length: int, pad_id: int) -> None:
+    """At the right, as all models here were trained."""
+    backend.enable_truncation(context_length)
+    backend.enable_padding(length=context_length, pad_id=pad_id, pad_token=backend.id_to_token(pad_id))
 
 
 def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
@@ -56,12 +95,14 @@ def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
         backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         backend.pre_tokenizer = pre_tokenizers.Metaspace()
         backend.decoder = decoders.Metaspace()
-        marks = [PAD, UNKNOWN, START, END]
-        trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=marks, show_progress=False)
+        marks = {PAD: PAD_ID, UNKNOWN: UNKNOWN_ID, START: START_ID, END: END_ID}
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=sorted(marks, key=marks.__getitem__), show_progress=False
+        )
         backend.train_from_iterator(texts, trainer)
         backend.post_processor = processors.TemplateProcessing(
-            single=f"{START} $A {END}", special_tokens=[(START, marks.index(START)), (END, marks.index(END))]
+            single=f"{START} $A {END}", special_tokens=[(START, START_ID), (END, END_ID)]
         )
-        backend.save(str(folder / _FILE))
+        backend.save(str(folder / TOKENIZER_FILE))
 
     return artifact("tokenizer", {"texts": digest, "vocab_size": vocab_size, "stage": _STAGE_VERSION}, build)
