@@ -23,6 +23,7 @@ from search_spaces.space import (
 )
 from study.config import StudyConfig
 from study.errors import UserError
+from trainables.config import comes_to
 from trainables.language_weights import language_weights
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import Recipe
@@ -33,7 +34,10 @@ _SAMPLES = 200
 def surroundings(config: StudyConfig) -> Surroundings:
     """What the study's space needs to know of its models and languages."""
     return Surroundings(
-        student_layers={"image": config.student.image.layers, "text": config.student.text.layers},
+        student_layers={
+            "image": comes_to(config.student.image.layers, config.teacher.model.image.layers),
+            "text": comes_to(config.student.text.layers, config.teacher.model.text.layers),
+        },
         teacher_layers={"image": config.teacher.model.image.layers, "text": config.teacher.model.text.layers},
         languages=config.data.languages,
     )

@@ -29,6 +29,7 @@ from study.trial_runner import Inputs, TrialRunner, remove_left_overs
 from study.trials import Trials
 from study.warm_start import StartingPoint
 from trainables.artifacts import write_json
+from trainables.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class _Stages:
                     f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, "
                     f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}: fit it longer"
                 )
+            progress.note(f"Students: {_sizes(student)}")
             self._described = {
                 "family": config.teacher.family,
                 "parameters": parameters,
@@ -171,3 +173,12 @@ class _Stages:
 
     def _write_teacher(self, scores: Mapping[str, Any]) -> None:
         write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})
+
+
+def _sizes(student: ModelSpec) -> str:
+    """What the configuration's numbers and shares came to."""
+    image, text = student.image, student.text
+    return (
+        f"{image.layers} image layers, {image.width} wide, for {image.image_size} pixels; {text.layers} text layers, "
+        f"{text.width} wide, for {text.vocab_size} tokens"
+    )

@@ -19,6 +19,7 @@ import ray
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
 from trainables.artifacts import artifact, write_json
+from trainables.config import comes_to
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
@@ -36,13 +37,15 @@ class Prepared:
     vqa: Path
     test_retrieval: Path
     test_vqa: Path
+    vocabulary: Path | None  # the folder of the student's, if it is trimmed
 
 
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
     """The teacher layers of each tower, counted from 0, that a recipe of the space may map a student layer to."""
     wanted: dict[str, list[int]] = {}
     for tower in ("image", "text"):
-        student, teacher = getattr(config.student, tower).layers, getattr(config.teacher.model, tower).layers
+        teacher = getattr(config.teacher.model, tower).layers
+        student = comes_to(getattr(config.student, tower).layers, teacher)
         kinds = space.values(f"{tower}_mapping.kind") or [LayerMapping().kind]
         found: set[int] = set()
         for kind in kinds:
@@ -65,23 +68,26 @@ class Stages:
         """The data as arrays, and the tokenizer: `Prepared`."""
         from trainables.data.embedded import prepare_captions, prepare_questions, training_texts
         from trainables.models.tokenizer import Tokenizer, fit_bpe
+        from trainables.vocabulary import trimmed_vocabulary
 
         config = self._config
         data, languages = config.data, config.data.languages
-        settings = config.teacher.tokenizer
+        settings, trims = config.teacher.tokenizer, config.student.vocabulary == "trimmed"
+        total = 6 + trims
         size = config.teacher.model.image.image_size
         folder = fit_bpe(training_texts(languages), settings.vocab_size)
-        yield 1, 6
+        yield 1, total
         tokenizer = Tokenizer(folder, settings.context_length)
         folders: list[Path] = []
         for source in (data.train, data.retrieval, data.test.retrieval):
             folders.append(prepare_captions(source.split, languages, size, tokenizer))
-            yield 1 + len(folders), 6
+            yield 1 + len(folders), total
         for questions in (data.vqa, data.test.vqa):
             folders.append(prepare_questions(questions.split, languages, size, tokenizer))
-            yield 1 + len(folders), 6
+            yield 1 + len(folders), total
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+        own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the fitted teacher."""
@@ -96,12 +102,13 @@ class Stages:
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
         """The teacher's scores on validation, its parameters, the questions' chance level, and the student's sizes."""
         from trainables.data.prepared import VisualQuestions
-        from trainables.models.factory import read_spec
+        from trainables.models.factory import read_spec, read_vocabulary
         from trainables.student import student_spec
 
         scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
         chance = VisualQuestions.load(prepared.vqa).chance
-        yield scores, scores["parameters"], chance, student_spec(self._config.student, read_spec(teacher))
+        student = student_spec(self._config.student, read_spec(teacher), read_vocabulary(prepared.vocabulary))
+        yield scores, scores["parameters"], chance, student
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""

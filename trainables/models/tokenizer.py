@@ -15,7 +15,7 @@ from trainables.data.prepared import Array
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
 PAD_ID, START_ID, END_ID = 0, 2, 3
-_FILE = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"  # in its folder, and beside a student of its own vocabulary
 _STAGE_VERSION = 1  # raise it when the same texts give another tokenizer
 
 
@@ -23,7 +23,7 @@ class Tokenizer:
     """The one way in which this project turns text into token ids, and back for looking at them."""
 
     def __init__(self, folder: Path, context_length: int) -> None:
-        content = (folder / _FILE).read_bytes()
+        content = (folder / TOKENIZER_FILE).read_bytes()
         self.folder = folder
         self.context_length = context_length
         self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{context_length}"
@@ -62,6 +62,6 @@ def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
         backend.post_processor = processors.TemplateProcessing(
             single=f"{START} $A {END}", special_tokens=[(START, marks.index(START)), (END, marks.index(END))]
         )
-        backend.save(str(folder / _FILE))
+        backend.save(str(folder / TOKENIZER_FILE))
 
     return artifact("tokenizer", {"texts": digest, "vocab_size": vocab_size, "stage": _STAGE_VERSION}, build)
