@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.errors import UserError
 from study.mistakes import did_you_mean, first_mistake, read_mapping
-from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, part
+from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
 from trainables.data.emoji import LANGUAGES, Split
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
 from trainables.recipe import Positive
@@ -266,39 +266,51 @@ class StudyConfig(Typed):
             return self  # `study.models` holds the student against what is published
         for tower in ("image", "text"):
             student, teacher = getattr(self.student, tower), getattr(self.teacher.model, tower)
-            if part(student.layers, teacher.layers) > teacher.layers:
+            if comes_to(student.layers, teacher.layers) > teacher.layers:
                 raise ValueError(
                     f"student.{tower}.layers: {student.layers} cannot be mapped into the teacher's {teacher.layers} "
                     f"layers (teacher.model.{tower}.layers): at most {teacher.layers}"
                 )
-            if part(student.width, teacher.width, teacher.head_width) % teacher.head_width:
+            if comes_to(student.width, teacher.width, teacher.head_width) % teacher.head_width:
                 raise ValueError(
-                    f"student.{tower}.width: {student.width} is not a multiple of the head width {teacher.head_width}"
+                    f"student.{tower}.width: {student.width} is not a multiple of the head width {teacher.head_width}; "
+                    "a share, such as 0.5, comes to whole heads"
                 )
             if teacher.width % teacher.head_width:
                 raise ValueError(
                     f"teacher.model.{tower}.width: {teacher.width} is not a multiple of the head width "
                     f"{teacher.head_width}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _images_and_texts_fit(self) -> Self:
+        if self.teacher.model is None or self.teacher.tokenizer is None:
+            return self
+        teacher, student = self.teacher.model.image, self.student.image
+        width = comes_to(student.width, teacher.width, teacher.head_width)
+        shown = f"{width}" if width == student.width else f"{student.width:g}, that is {width},"
         joint = self.teacher.model.embed_dim
-        if self.teacher.family in UNPROJECTED_IMAGES:
-            for key, width in (
-                ("teacher.model", self.teacher.model.image.width),
-                (
-                    "student",
-                    part(self.student.image.width, self.teacher.model.image.width, self.teacher.model.image.head_width),
-                ),
-            ):
-                if width != joint:
-                    raise ValueError(
-                        f"{key}.image.width: {width} is not teacher.model.embed_dim, {joint}: {self.teacher.family} does "
-                        "not project images, so that the two are one"
-                    )
-        image = self.teacher.model.image
-        if image.image_size % image.patch_size:
+        for key, found, value in (("teacher.model", teacher.width, f"{teacher.width}"), ("student", width, shown)):
+            if found != joint and self.teacher.family in UNPROJECTED_IMAGES:
+                raise ValueError(
+                    f"{key}.image.width: {value} is not teacher.model.embed_dim, {joint}: {self.teacher.family} does "
+                    "not project images, so that the two are one"
+                )
+        size, patch = student.image_size or teacher.image_size, student.patch_size or teacher.patch_size
+        for key, side, of in (("teacher.model", teacher.image_size, teacher.patch_size), ("student", size, patch)):
+            if side % of:
+                raise ValueError(f"{key}.image.image_size: {side} is not a multiple of the patch size {of}")
+        if size > teacher.image_size:
             raise ValueError(
-                f"teacher.model.image.image_size: {image.image_size} is not a multiple of the patch size "
-                f"{image.patch_size}"
+                f"student.image.image_size: {size} is more than the pictures have, {teacher.image_size} "
+                "(teacher.model.image.image_size)"
+            )
+        length, whole = self.student.text.context_length, self.teacher.tokenizer.context_length
+        if length is not None and length > whole:
+            raise ValueError(
+                f"student.text.context_length: {length} is more than the teacher's {whole} "
+                "(teacher.tokenizer.context_length)"
             )
         return self
 

@@ -33,6 +33,7 @@ from study.warm_start import StartingPoint
 from trainables.artifacts import MANIFEST, write_json
 from trainables.config import TeacherConfig
 from trainables.models.checkpoint import CheckpointError
+from trainables.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class _Stages:
                     f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, {found}: fit "
                     "it longer"
                 )
+            progress.note(f"Students: {_sizes(student)}")
             self._described = {
                 "family": config.teacher.family,
                 "parameters": scores["parameters"],
@@ -194,3 +196,12 @@ def _origin(config: TeacherConfig, folder: Path) -> dict[str, Any]:
         return {}
     fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["fields"]
     return {"pretrained": config.pretrained, "content": fields["pretrained"]}
+
+
+def _sizes(student: ModelSpec) -> str:
+    """What the configuration's numbers and shares came to."""
+    image, text = student.image, student.text
+    return (
+        f"{image.layers} image layers, {image.width} wide, for {image.image_size} pixels; {text.layers} text layers, "
+        f"{text.width} wide, for {text.vocab_size} tokens"
+    )

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from study.config import StudyConfig
 from study.errors import UserError
-from trainables.config import TeacherConfig, part
+from trainables.config import TeacherConfig, comes_to
 from trainables.models.checkpoint import CheckpointError, find_source
 from trainables.models.spec import ModelSpec
 
@@ -45,7 +45,7 @@ def teacher_towers(config: StudyConfig) -> Mapping[Tower, Sizes]:
 def student_layers(config: StudyConfig) -> dict[Tower, int]:
     """How many layers each tower of the student has."""
     teacher = teacher_towers(config)
-    return {tower: part(getattr(config.student, tower).layers, teacher[tower].layers) for tower in TOWERS}
+    return {tower: comes_to(getattr(config.student, tower).layers, teacher[tower].layers) for tower in TOWERS}
 
 
 def published_spec(config: TeacherConfig) -> ModelSpec:
@@ -89,7 +89,7 @@ def check_student(config: StudyConfig) -> None:
     spec = published_spec(config.teacher)
     for tower in TOWERS:
         own, source = getattr(config.student, tower), teacher_towers(config)[tower]
-        layers, width = part(own.layers, source.layers), part(own.width, source.width, source.head_width)
+        layers, width = comes_to(own.layers, source.layers), comes_to(own.width, source.width, source.head_width)
         if layers > source.layers:
             raise UserError(f"student.{tower}.layers: {own.layers} is more than the teacher has, {source.layers}")
         if width % source.head_width:
@@ -101,3 +101,13 @@ def check_student(config: StudyConfig) -> None:
                 f"student.image.width: {own.width} comes to {width}, but the teacher does not project images: it must be "
                 f"its {spec.embed_dim}"
             )
+    image, text = config.student.image, config.student.text
+    size, patch = image.image_size or spec.image.image_size, image.patch_size or spec.image.patch_size
+    if size > spec.image.image_size:
+        raise UserError(f"student.image.image_size: {size} is more than the pictures have, {spec.image.image_size}")
+    if size % patch:
+        raise UserError(f"student.image.image_size: {size} is not a multiple of the patch size {patch}")
+    if text.context_length is not None and text.context_length > spec.text.context_length:
+        raise UserError(
+            f"student.text.context_length: {text.context_length} is more than the teacher's {spec.text.context_length}"
+        )

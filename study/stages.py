@@ -40,6 +40,7 @@ class Prepared:
     vqa: Path
     test_retrieval: Path
     test_vqa: Path
+    vocabulary: Path | None  # the folder of the student's, if it is trimmed
 
 
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
@@ -68,19 +69,23 @@ class Stages:
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
         from trainables.data.embedded import prepare_captions, prepare_questions
+        from trainables.vocabulary import trimmed_vocabulary
 
         data, languages = self._config.data, self._config.data.languages
         tokenizer, size = self._tokenizer_and_image_size()
-        yield 1, 6
+        trims = self._config.student.vocabulary == "trimmed"
+        total = 6 + trims
+        yield 1, total
         folders: list[Path] = []
         for source in (data.train, data.retrieval, data.test.retrieval):
             folders.append(prepare_captions(source.split, languages, size, tokenizer))
-            yield 1 + len(folders), 6
+            yield 1 + len(folders), total
         for questions in (data.vqa, data.test.vqa):
             folders.append(prepare_questions(questions.split, languages, size, tokenizer))
-            yield 1 + len(folders), 6
+            yield 1 + len(folders), total
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        yield Prepared(tokenizer.folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+        own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        yield Prepared(tokenizer.folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
     def _tokenizer_and_image_size(self) -> tuple[Tokenizer, int]:
         """The teacher's: fitted on the training captions, or as published."""
@@ -113,12 +118,12 @@ class Stages:
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
         """The teacher's scores on validation, the questions' chance level, the student's sizes, and its parameters."""
         from trainables.data.prepared import VisualQuestions
-        from trainables.models.factory import parameter_count, read_spec
+        from trainables.models.factory import parameter_count, read_spec, read_vocabulary
         from trainables.student import student_spec
 
         scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
         chance = VisualQuestions.load(prepared.vqa).chance
-        student = student_spec(self._config.student, read_spec(teacher))
+        student = student_spec(self._config.student, read_spec(teacher), read_vocabulary(prepared.vocabulary))
         yield scores, chance, student, parameter_count(student)
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:

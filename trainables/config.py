@@ -12,6 +12,7 @@ from trainables.models.spec import Count, Family, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
 
 Precision = Literal["auto", "bf16", "fp32"]
+Inherit = Literal["important", "leading"]
 STATE = Path("checkpoint", "state.pt")  # in a trial's folder: what it goes on from, until its result is written down
 
 
@@ -106,7 +107,7 @@ def _number_or_share(size: Any) -> Any:
 Size = Annotated[int | float, BeforeValidator(_number_or_share)]
 
 
-def part(size: Size, whole: int, unit: int = 1) -> int:
+def comes_to(size: Size, whole: int, unit: int = 1) -> int:
     """What a student's size comes to: a number as it is, a share of ``whole`` in whole units, halves up, at least one."""
     return size if isinstance(size, int) else max(1, math.floor(size * whole / unit + 0.5)) * unit
 
@@ -118,11 +119,28 @@ class StudentTower(Typed):
     width: Size
 
 
+class StudentImageTower(StudentTower):
+    """None: the teacher's."""
+
+    image_size: Count | None = None
+    patch_size: Count | None = None
+
+
+class StudentTextTower(StudentTower):
+    """None: the teacher's."""
+
+    context_length: Annotated[int, Field(ge=4, strict=True)] | None = None
+
+
 class StudentConfig(Typed):
     """The sizes of the student; what it does not name, it has from its teacher."""
 
-    image: StudentTower = StudentTower(layers=2, width=192)
-    text: StudentTower = StudentTower(layers=2, width=192)
+    image: StudentImageTower = StudentImageTower(layers=2, width=192)
+    text: StudentTextTower = StudentTextTower(layers=2, width=192)
+    # What a narrower student, of a recipe with `initialise: mapped`, has of its teacher: the channels, heads and neurons
+    # with the largest weights, or simply the first ones.
+    inherit: Inherit = "important"
+    vocabulary: Literal["full", "trimmed"] = "full"  # trimmed: to the tokens that the study's texts use
 
 
 class TrainingConfig(Typed):
@@ -160,6 +178,7 @@ class Paths(Typed):
     vqa: str
     teacher: str
     cache: str
+    vocabulary: str | None = None  # the folder of a trimmed one
 
 
 class TrialPlan(Typed):
@@ -169,6 +188,7 @@ class TrialPlan(Typed):
     seed: int
     recipe: Recipe
     student: ModelSpec
+    inherit: Inherit = "important"
     training: TrainingConfig
     language_weights: dict[str, float]
     control_language: str

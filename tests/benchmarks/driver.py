@@ -40,6 +40,7 @@ from study.tracking import Trackers
 from study.trials import Trials
 from study.warm_start import starting_points
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.student import student_spec
 
 MARKS = (20, 200, 2000)
 FACTOR = 2.0
@@ -156,10 +157,10 @@ def verdict(costs: Sequence[Cost]) -> tuple[bool, str]:
 
 
 def _student(config: StudyConfig) -> ModelSpec:
-    teacher, student = config.teacher.model, config.student
-    image = teacher.image.model_dump() | student.image.model_dump()
-    text = teacher.text.model_dump() | student.text.model_dump() | config.teacher.tokenizer.model_dump()
-    return ModelSpec(embed_dim=teacher.embed_dim, image=ImageTower(**image), text=TextTower(**text))
+    teacher = config.teacher.model
+    image = ImageTower(**teacher.image.model_dump())
+    text = TextTower(**teacher.text.model_dump(), **config.teacher.tokenizer.model_dump())
+    return student_spec(config.student, ModelSpec(embed_dim=teacher.embed_dim, image=image, text=text))
 
 
 def in_memory() -> str | None:

@@ -17,7 +17,8 @@ from trainables.config import (
     FitConfig,
     Paths,
     StudentConfig,
-    StudentTower,
+    StudentImageTower,
+    StudentTextTower,
     TeacherConfig,
     TeacherImageTower,
     TeacherModel,
@@ -210,7 +211,8 @@ def plan(data_paths: Paths, teacher: DualEncoder, few_questions: VisualQuestions
         seed=11,
         recipe=Recipe(strategy="dr", layer_weight=0.5),
         student=student_spec(
-            StudentConfig(image=StudentTower(layers=2, width=64), text=StudentTower(layers=2, width=64)), teacher.spec
+            StudentConfig(image=StudentImageTower(layers=2, width=64), text=StudentTextTower(layers=2, width=64)),
+            teacher.spec,
         ),
         training=TrainingConfig(steps=6, batch_size=16, precision="fp32"),
         language_weights={"en": 0.6, "ja": 0.9, "ar": 1.5},

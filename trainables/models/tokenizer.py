@@ -21,7 +21,8 @@ from trainables.data.prepared import Array
 from trainables.models.spec import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
-TOKENIZER_FILE, CLEANING_FILE = "tokenizer.json", "cleaning.json"
+TOKENIZER_FILE = "tokenizer.json"  # in its folder, and beside a student of its own vocabulary
+CLEANING_FILE = "cleaning.json"
 _STAGE_VERSION = 1  # raise it when the same texts give another tokenizer
 
 Cleaning = Literal["lower", "whitespace", "canonicalize"]  # open_clip's names
