@@ -25,6 +25,7 @@ _CHOSEN: dict[Axis, tuple[str, int]] = {
     "qkv": ("heads", 3),
     "mlp": ("neurons", 1),
 }
+_JOINING: frozenset[Axis] = frozenset({"tokens", "pixels", "fixed"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Parts:
     The channels of the residual stream are one set for the whole tower; the heads of each attention and the neurons of
     each MLP are sets of their own. ``leading`` takes the first of them. ``important`` takes those of the largest
     magnitude, the sum of the squares of all weights that belong to them, in whatever tensor (group L2 norm: Fang et al.
-    2023, *DepGraph*, arXiv 2301.12900, section 3.3).
+    2023, *DepGraph*, arXiv 2301.12900, section 3.3). For channels, what joins a tower to pixels, tokens or the joint
+    space does not count: its weights are of another scale, and without them students of the embedded teacher were better.
 
     A layer norm over fewer channels divides by another standard deviation. If a share s of the energy is in h of H
     channels, these came out of the teacher's norm √(H·s/h) times as large as they come out of the student's: its
@@ -90,10 +92,10 @@ class Parts:
     def _rows(self, axis: Axis, block: str, whole: int, size: int) -> tuple[Tensor, float]:
         """Which rows along an axis the student has, in rising order, and the factor on a norm's weight."""
         kind, times = _CHOSEN[axis]
-        width = self._sizes.head_width if kind == "heads" else 1
-        best, scale = self._chosen(kind, "" if kind == "channels" else block, size // (times * width))
-        starts = (torch.arange(times)[:, None] * (whole // times) + best * width).flatten()
-        return (starts[:, None] + torch.arange(width)).flatten(), scale
+        unit = self._unit(kind)
+        best, scale = self._chosen(kind, "" if kind == "channels" else block, size // (times * unit))
+        starts = (torch.arange(times)[:, None] * (whole // times) + best * unit).flatten()
+        return (starts[:, None] + torch.arange(unit)).flatten(), scale
 
     def _chosen(self, kind: str, block: str, count: int) -> tuple[Tensor, float]:
         """The numbers of the chosen channels, heads or neurons, in rising order, and √(H·s/h)."""
@@ -111,17 +113,18 @@ class Parts:
         total = torch.zeros(1, dtype=torch.float64)
         for name, tensor in self._tensors.items():
             axes, own = axes_of(name, tensor.ndim)
+            if kind == "channels" and _JOINING & set(axes):
+                continue
             for place, axis in enumerate(axes):
                 if axis in _CHOSEN and _CHOSEN[axis][0] == kind and (kind == "channels" or own == block):
-                    width = self._sizes.head_width if kind == "heads" else 1
-                    squares = (
-                        tensor.double()
-                        .square()
-                        .movedim(place, 0)
-                        .reshape(_CHOSEN[axis][1], -1, width, tensor.numel() // tensor.shape[place])
-                    )
-                    total = total + squares.sum(dim=(0, 2, 3))
+                    others = [other for other in range(tensor.ndim) if other != place]
+                    squares = tensor.double().square().sum(dim=others) if others else tensor.double().square()
+                    total = total + squares.view(_CHOSEN[axis][1], -1, self._unit(kind)).sum(dim=(0, 2))
         return total
+
+    def _unit(self, kind: str) -> int:
+        """How many rows one of a kind has."""
+        return self._sizes.head_width if kind == "heads" else 1
 
     def _resampled(self, tensor: Tensor, axes: Sequence[Axis], shape: Sequence[int]) -> Tensor:
         """A table of the student's places or a kernel of its patches, as many of both as it has, of all channels."""
