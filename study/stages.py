@@ -30,7 +30,6 @@ class Prepared:
     """Where the prepared data lies, and what the next stages need to know of it."""
 
     tokenizer: Path
-    vocab_size: int
     train: Path
     retrieval: Path
     vqa: Path
@@ -81,16 +80,16 @@ class Stages:
             folders.append(prepare_questions(questions.split, languages, size, tokenizer))
             yield 1 + len(folders), 6
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+        yield Prepared(folder, train, retrieval, vqa, test_retrieval, test_vqa)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the fitted teacher."""
+        from trainables.models.tokenizer import Tokenizer
         from trainables.teacher import TeacherSource, fit_teacher
 
         config = self._config
-        source = TeacherSource(
-            config.teacher, prepared.train, prepared.vocab_size, config.seed, config.training.precision
-        )
+        tokenizer = Tokenizer(prepared.tokenizer, config.teacher.tokenizer.context_length)
+        source = TeacherSource(config.teacher, prepared.train, tokenizer, config.seed, config.training.precision)
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:

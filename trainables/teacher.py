@@ -18,11 +18,12 @@ from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.models.tokenizer import Tokenizer
 from trainables.optimizer import Muon, schedule
 from trainables.sampling import BatchSampler
 from trainables.strategies import contrastive_task
 
-_STAGE_VERSION = 1  # raise it when a fit of the same configuration gives another teacher
+_STAGE_VERSION = 2  # raise it when a fit of the same configuration gives another teacher
 _WARMUP, _DECAY = 0.1, 0.35
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -34,7 +35,7 @@ class TeacherSource:
 
     config: TeacherConfig
     train: Path  # a folder of CaptionedImages
-    vocab_size: int
+    tokenizer: Tokenizer
     seed: int
     precision: Precision
 
@@ -72,13 +73,14 @@ def language_exposure(kind: str, languages: int) -> Array:
 
 
 def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
-    """The folder of the fitted teacher, from the cache if it is there."""
+    """The folder of the fitted teacher and its tokenizer, from the cache if it is there."""
 
     def build(folder: Path) -> None:
         data = CaptionedImages.load(source.train)
-        model = build_model(teacher_spec(source.config, source.vocab_size), source.seed).to(default_device())
+        model = build_model(teacher_spec(source.config, source.tokenizer.vocab_size), source.seed).to(default_device())
         _fit(model, data, source.config.fit, source.seed, source.precision, progress)
         model.save(folder)
+        source.tokenizer.save(folder)
 
     return artifact("teacher", source.fields(), build)
 

@@ -50,6 +50,11 @@ class DualEncoder(nn.Module, ABC):
             images = images.permute(0, 3, 1, 2).float() / 255
         return (images - self._mean) / self._deviation
 
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of red, green and blue, by which `preprocess` normalises."""
+        return self._mean.flatten().tolist(), self._deviation.flatten().tolist()
+
     @abstractmethod
     def layers(self, tower: TowerName) -> Sequence[nn.Module]:
         """A tower's transformer layers, first to last."""

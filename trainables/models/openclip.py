@@ -19,6 +19,32 @@ _LENGTH_BINS, _LARGEST_BIN = 4, 256
 _MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5
 
 
+def library_config(spec: ModelSpec) -> dict[str, Any]:
+    """What open_clip calls a model's configuration: the arguments of `CustomTextCLIP`."""
+    image, text = spec.image, spec.text
+    return {
+        "embed_dim": spec.embed_dim,
+        "vision_cfg": {
+            "layers": image.layers,
+            "width": image.width,
+            "head_width": image.head_width,
+            "patch_size": image.patch_size,
+            "image_size": image.image_size,
+            "pool_type": "avg",
+        },
+        "text_cfg": {
+            "layers": text.layers,
+            "width": text.width,
+            "heads": text.width // text.head_width,
+            "context_length": text.context_length,
+            "vocab_size": text.vocab_size,
+            "pool_type": "eos",
+            "eos_id": END_ID,
+            "pad_id": PAD_ID,
+        },
+    }
+
+
 class OpenClipEncoder(DualEncoder):
     """open_clip's `CustomTextCLIP` with native towers."""
 
@@ -27,27 +53,7 @@ class OpenClipEncoder(DualEncoder):
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
         super().__init__(spec, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-        self.clip = CustomTextCLIP(
-            embed_dim=spec.embed_dim,
-            vision_cfg={
-                "layers": spec.image.layers,
-                "width": spec.image.width,
-                "head_width": spec.image.head_width,
-                "patch_size": spec.image.patch_size,
-                "image_size": spec.image.image_size,
-                "pool_type": "avg",
-            },
-            text_cfg={
-                "layers": spec.text.layers,
-                "width": spec.text.width,
-                "heads": spec.text.width // spec.text.head_width,
-                "context_length": spec.text.context_length,
-                "vocab_size": spec.text.vocab_size,
-                "pool_type": "eos",
-                "eos_id": END_ID,
-                "pad_id": PAD_ID,
-            },
-        )
+        self.clip = CustomTextCLIP(**library_config(spec))
         self._image_states = _HiddenStates(self.layers("image"))
 
     def layers(self, tower: TowerName) -> Sequence[nn.Module]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from trainables.artifacts import artifact
+from trainables.artifacts import artifact, atomically
 from trainables.data.prepared import Array
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
@@ -23,11 +24,11 @@ class Tokenizer:
     """The one way in which this project turns text into token ids, and back for looking at them."""
 
     def __init__(self, folder: Path, context_length: int) -> None:
-        content = (folder / _FILE).read_bytes()
+        self._content = (folder / _FILE).read_bytes()
         self.folder = folder
         self.context_length = context_length
-        self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{context_length}"
-        self._backend = Backend.from_buffer(content)
+        self.fingerprint = f"{hashlib.sha256(self._content).hexdigest()[:16]}-{context_length}"
+        self._backend = Backend.from_buffer(self._content)
         self._backend.enable_truncation(context_length)
         self._backend.enable_padding(length=context_length, pad_id=PAD_ID, pad_token=PAD)
 
@@ -42,6 +43,35 @@ class Tokenizer:
 
     def decode(self, tokens: Array) -> list[str]:
         return list(self._backend.decode_batch([[int(token) for token in row] for row in tokens]))
+
+    def save(self, folder: Path) -> None:
+        """Write it into ``folder``, from where it can be opened again.
+
+        Raises:
+            OSError: naming the file, if it cannot be written.
+        """
+        with atomically(folder / _FILE) as temporary:
+            temporary.write_bytes(self._content)
+
+    def for_transformers(self) -> Any:
+        """The same as a `transformers.PreTrainedTokenizerFast`, which cuts and pads to length unless told otherwise.
+
+        A processor pads as the settings of its tokenizer say, and a SigLIP tower that is not padded pools another token.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast(
+            tokenizer_object=Backend.from_buffer(self._content),
+            pad_token=PAD,
+            unk_token=UNKNOWN,
+            bos_token=START,
+            eos_token=END,
+            model_max_length=self.context_length,
+            max_length=self.context_length,
+            padding="max_length",
+            truncation=True,
+            model_input_names=["input_ids"],
+        )
 
 
 def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:

@@ -1,0 +1,111 @@
+"""A dual encoder and its tokenizer as a folder that its family's own library loads, with none of our code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save_file
+
+from trainables.artifacts import write_json
+from trainables.models.spec import Family
+from trainables.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from trainables.models.dual_encoder import DualEncoder
+
+# Data is drawn at the size of the image tower; a picture of another size is made so, whatever its proportions.
+_INTERPOLATION, _RESIZE_MODE = "bicubic", "squash"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the models of a family are published."""
+
+    write: Callable[[Any, Tokenizer, Path], None]  # a model of the family, its tokenizer, an empty folder
+    library: str  # as the hub names it
+    tags: tuple[str, ...]
+    usage: str  # Python that compares a picture with texts; {folder} stands for where the model lies
+    note: str  # what else its users must know
+
+
+def publish(model: DualEncoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write the model into an empty folder.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    FORMATS[model.spec.family].write(model, tokenizer, folder)
+
+
+def _write_clip(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
+    """The files that `open_clip.push_to_hf_hub` writes.
+
+    What its tokenizer does to a text before ours sees it cannot be turned off: mending of broken Unicode, HTML entities
+    and white space, which leaves an ordinary caption as it is.
+    """
+    from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
+
+    from trainables.models.openclip import library_config
+
+    config = library_config(model.spec)
+    # Any name says that the tokenizer is one of transformers; that of a local folder is then read from the folder.
+    config["text_cfg"]["hf_tokenizer_name"] = "."
+    mean, deviation = model.normalisation
+    preprocess = {
+        "mean": mean,
+        "std": deviation,
+        "interpolation": _INTERPOLATION,
+        "resize_mode": _RESIZE_MODE,
+    }
+    write_json(folder / HF_CONFIG_NAME, {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": preprocess})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.clip.state_dict().items()}, folder / HF_SAFE_WEIGHTS_NAME
+    )
+    tokenizer.for_transformers().save_pretrained(folder)
+
+
+def _write_siglip2(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
+    from PIL.Image import Resampling
+    from transformers import SiglipImageProcessor, SiglipProcessor
+
+    model.siglip.save_pretrained(folder)
+    size = model.spec.image.image_size
+    mean, deviation = model.normalisation
+    pictures = SiglipImageProcessor(
+        size={"height": size, "width": size},
+        image_mean=mean,
+        image_std=deviation,
+        resample=Resampling[_INTERPOLATION.upper()],
+    )
+    SiglipProcessor(pictures, tokenizer.for_transformers()).save_pretrained(folder)
+
+
+_CLIP_USAGE = """\
+import open_clip
+from PIL import Image
+model, preprocess = open_clip.create_model_from_pretrained("local-dir:{folder}")
+tokenizer = open_clip.get_tokenizer("local-dir:{folder}")
+image = model.encode_image(preprocess(Image.open("cat.png"))[None], normalize=True)
+text = model.encode_text(tokenizer(["a cat", "un gato"]), normalize=True)
+print(image @ text.T)"""
+
+_SIGLIP2_USAGE = """\
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+model, processor = AutoModel.from_pretrained("{folder}"), AutoProcessor.from_pretrained("{folder}")
+inputs = processor(text=["a cat", "un gato"], images=[Image.open("cat.png").convert("RGB")], return_tensors="pt")
+print(model(**inputs).logits_per_image.sigmoid())"""
+
+_CLIP_NOTE = (
+    "In a repository of the hub, `hf_tokenizer_name` in `open_clip_config.json` must be the repository's id: open_clip "
+    "looks for the tokenizer there."
+)
+_SIGLIP2_NOTE = "The model expects texts padded to that length, as the processor pads them."
+
+FORMATS: dict[Family, Format] = {
+    "clip": Format(_write_clip, "open_clip", ("clip",), _CLIP_USAGE, _CLIP_NOTE),
+    "siglip2": Format(_write_siglip2, "transformers", ("siglip",), _SIGLIP2_USAGE, _SIGLIP2_NOTE),
+}
