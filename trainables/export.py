@@ -130,11 +130,9 @@ def _load(checkpoint: Path) -> tuple[DualEncoder, Tokenizer]:
     try:
         model = load_model(checkpoint).eval()
         return model, Tokenizer(checkpoint, model.spec.text.context_length)
-    except FileNotFoundError as error:
-        raise ExportError(f"{error.filename} is missing: this student is not whole; export another trial") from None
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise ExportError(f"{checkpoint} cannot be read ({reason}); export another trial") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ExportError(f"the student in {checkpoint} cannot be read ({reason}): export another trial") from None
 
 
 if __name__ == "__main__":

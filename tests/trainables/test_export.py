@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,16 +16,19 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.trainables.models.tiny import every_family
+from tests.trainables.models.tiny import every_family, tiny_spec
 from trainables.artifacts import write_json
 from trainables.config import TrialPlan
 from trainables.export import main
-from trainables.models.factory import load_model
+from trainables.models.factory import build_model, load_model
 from trainables.models.spec import Family
 from trainables.models.tokenizer import Tokenizer
+from trainables.recipe import Recipe
 from trainables.worker import train
 
+ROOT = Path(__file__).parents[2]
 NUMBER = 3
+SCORES = {"languages": {"en": {"map_i2t": 0.5, "map_t2i": 0.25, "vqa_accuracy": 0.75}}, "summary": {}}
 TEXTS = [
     "flag: Wales",
     "A BOOK",
@@ -80,24 +85,21 @@ def as_the_library_sees_it(
     return {name: torch.from_numpy(array) for name, array in np.load(place / "found.npz").items()}
 
 
-def write_study(run: Path, plan: TrialPlan, reported: dict[str, Any], family: Family) -> None:
+def write_study(run: Path, recipe: Recipe, family: Family, scores: dict[str, Any], parameters: int, steps: int) -> None:
     """The files of a study around a trained trial, as a study writes them."""
-    scores = reported["scores"]
     source = {"source": "emoji", "split": "train"}
     config = {
         "name": "tiny",
         "data": {"languages": ["en", "ja", "ar"], "train": source, "retrieval": source, "vqa": {"source": "emoji_vqa"}},
         "teacher": {"family": family},
-        "training": {"batch_size": plan.training.batch_size},
+        "training": {"batch_size": 16},
     }
     (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    write_json(run / "teacher.json", {"parameters": 2 * reported["parameters"], "scores": {"validation": scores}})
+    write_json(run / "teacher.json", {"parameters": 2 * parameters, "scores": {"validation": scores}})
     trial = run / "trials" / f"{NUMBER:05d}"
-    recipe = {"number": NUMBER, "seed": plan.seed, "recipe": plan.recipe.model_dump(mode="json")}
-    write_json(trial / "recipe.json", recipe)
-    write_json(
-        trial / "result.json", {"state": "complete", "steps": reported["step"], "scores": {"validation": scores}}
-    )
+    begun = {"number": NUMBER, "seed": 11, "recipe": recipe.model_dump(mode="json")}
+    write_json(trial / "recipe.json", begun)
+    write_json(trial / "result.json", {"state": "complete", "steps": steps, "scores": {"validation": scores}})
 
 
 @pytest.fixture
@@ -108,7 +110,8 @@ def run(plan: TrialPlan, family: Family, tmp_path: Path) -> Path:
     plan = plan.model_copy(update={"folder": str(folder / "trials" / f"{NUMBER:05d}")})
     Path(plan.folder).mkdir(parents=True)
     train(plan, reports.append)
-    write_study(folder, plan, reports[-1], family)
+    last = reports[-1]
+    write_study(folder, plan.recipe, family, last["scores"], last["parameters"], last["step"])
     return folder
 
 
@@ -128,3 +131,110 @@ def test_library_alone_gives_the_students_embeddings(run: Path, family: Family, 
     torch.testing.assert_close(found["image"], image, rtol=0, atol=1e-5)
     torch.testing.assert_close(found["text"], text, rtol=0, atol=1e-5)
     torch.testing.assert_close(found["logits"], logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def made(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    """A study whose one complete trial has a student of random weights; two more were stopped and are running."""
+    run = tmp_path / "runs" / "made"
+    checkpoint = run / "trials" / f"{NUMBER:05d}" / "checkpoint"
+    build_model(tiny_spec("clip"), seed=0).save(checkpoint)
+    tokenizer.save(checkpoint)
+    write_study(run, Recipe(strategy="dr", layer_weight=0.5), "clip", SCORES, parameters=1000, steps=6)
+    for number, result in ((4, {"state": "stopped", "steps": 2, "scores": {}}), (5, None)):
+        shutil.copytree(run / "trials" / f"{NUMBER:05d}", run / "trials" / f"{number:05d}")
+        (run / "trials" / f"{number:05d}" / "result.json").unlink()
+        if result:
+            write_json(run / "trials" / f"{number:05d}" / "result.json", result)
+    return run
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that the command ends with."""
+    assert main([str(argument) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    assert line.startswith("trainables.export: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("run", "trial", "words"),
+    [
+        ("runs/mode", "3", ["no study in", "runs/mode", "did you mean", "runs/made?"]),
+        ("runs/made", "9", ["no trial 9", "did you mean 3?", "complete are 3"]),
+        ("runs/made", "best", ["no trial best", "complete are 3"]),
+        ("runs/made", "4", ["trial 4", "is stopped", "complete are 3"]),
+        ("runs/made", "5", ["trial 5", "has not ended", "complete are 3"]),
+    ],
+)
+def test_what_is_no_complete_trial_is_refused_with_the_nearest(
+    made: Path, capsys: pytest.CaptureFixture[str], run: str, trial: str, words: list[str]
+) -> None:
+    line = refusal(capsys, made.parents[1] / run, trial)
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("damage", ["model.safetensors", "tokenizer.json", "spec.json"])
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_damaged_student_is_refused_and_nothing_is_written(
+    made: Path, capsys: pytest.CaptureFixture[str], damage: str, is_gone: bool
+) -> None:
+    path = made / "trials" / f"{NUMBER:05d}" / "checkpoint" / damage
+    content = path.read_bytes()
+    path.unlink()
+    if not is_gone:
+        path.write_bytes(content[: len(content) // 2])
+    line = refusal(capsys, made, NUMBER)
+    assert str(path.parent) in line
+    assert not is_gone or str(path) in line
+    assert list((made / "export").rglob("*.*")) == []
+
+
+def test_mistake_in_a_studys_file_is_one_line(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "config.yaml").write_text("name: made\n", encoding="utf-8")
+    assert "config.yaml: data: Field required" in refusal(capsys, made, NUMBER)
+    (made / "trials" / "00004" / "result.json").write_text("{", encoding="utf-8")
+    assert "00004/result.json: " in refusal(capsys, made, NUMBER)
+
+
+def test_folder_of_others_is_refused_and_an_earlier_export_replaced(
+    made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "student"
+    target.mkdir()
+    (target / ".gitattributes").write_text("*.safetensors filter=lfs\n", encoding="utf-8")
+    assert main([str(made), str(NUMBER), "--to", str(target)]) == 0
+    written = sorted(path.name for path in target.iterdir())
+    assert written == [
+        ".gitattributes",
+        "README.md",
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+        "polydistill.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    (target / "README.md").write_text("changed", encoding="utf-8")
+    assert main([str(made), str(NUMBER), "--to", str(target)]) == 0
+    assert sorted(path.name for path in target.iterdir()) == written
+    assert (target / "README.md").read_text(encoding="utf-8").startswith("---\n")
+    capsys.readouterr()
+    mark = json.loads((target / "polydistill.json").read_text(encoding="utf-8"))
+    write_json(target / "polydistill.json", {**mark, "seed": mark["seed"] + 1})
+    assert f"{target} is not empty, it holds README.md" in refusal(capsys, made, NUMBER, "--to", target)
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    assert "file/below" in refusal(capsys, made, NUMBER, "--to", tmp_path / "file" / "below")
+
+
+def test_refusals_load_nothing_slow(made: Path) -> None:
+    program = """
+import sys
+from trainables.export import main
+code = main(sys.argv[1:])
+print(code, sorted({"torch", "transformers", "open_clip"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", program, str(made), "9"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "2 []\n", ran.stderr

@@ -16,9 +16,6 @@ from trainables.models.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from trainables.models.dual_encoder import DualEncoder
 
-# Data is drawn at the size of the image tower; a picture of another size is made so, whatever its proportions.
-_INTERPOLATION, _RESIZE_MODE = "bicubic", "squash"
-
 
 @dataclass(frozen=True)
 class Format:
@@ -43,22 +40,22 @@ def publish(model: DualEncoder, tokenizer: Tokenizer, folder: Path) -> None:
 def _write_clip(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
     """The files that `open_clip.push_to_hf_hub` writes.
 
-    What its tokenizer does to a text before ours sees it cannot be turned off: mending of broken Unicode, HTML entities
-    and white space, which leaves an ordinary caption as it is.
+    open_clip cleans a text before it reaches the tokenizer: white space and quotation marks, which a fitted tokenizer
+    treats alike, but also broken Unicode and HTML entities, which it does not.
     """
     from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
 
     from trainables.models.openclip import library_config
 
     config = library_config(model.spec)
-    # Any name says that the tokenizer is one of transformers; that of a local folder is then read from the folder.
+    # Any name says that the tokenizer is one of transformers, which is then read from the same local folder.
     config["text_cfg"]["hf_tokenizer_name"] = "."
     mean, deviation = model.normalisation
     preprocess = {
         "mean": mean,
         "std": deviation,
-        "interpolation": _INTERPOLATION,
-        "resize_mode": _RESIZE_MODE,
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
     }
     write_json(folder / HF_CONFIG_NAME, {"model_cfg": {**config, "custom_text": True}, "preprocess_cfg": preprocess})
     save_file(
@@ -78,7 +75,7 @@ def _write_siglip2(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
         size={"height": size, "width": size},
         image_mean=mean,
         image_std=deviation,
-        resample=Resampling[_INTERPOLATION.upper()],
+        resample=Resampling.BILINEAR,
     )
     SiglipProcessor(pictures, tokenizer.for_transformers()).save_pretrained(folder)
 
