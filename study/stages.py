@@ -34,7 +34,6 @@ class Prepared:
     """Where the prepared data lies, and what the next stages need to know of it."""
 
     tokenizer: Path
-    vocab_size: int
     train: Path
     retrieval: Path
     vqa: Path
@@ -85,7 +84,7 @@ class Stages:
             yield 1 + len(folders), total
         train, retrieval, test_retrieval, vqa, test_vqa = folders
         own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
-        yield Prepared(tokenizer.folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa, own)
+        yield Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
     def _tokenizer_and_image_size(self) -> tuple[Tokenizer, int]:
         """The teacher's: fitted on the training captions, or as published."""
@@ -104,15 +103,16 @@ class Stages:
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""
+        from trainables.models.tokenizer import Tokenizer
         from trainables.teacher import TeacherSource, fit_teacher, load_teacher
 
         config = self._config
         if config.teacher.pretrained is not None:
             yield load_teacher(config.teacher)
             return
-        source = TeacherSource(
-            config.teacher, prepared.train, prepared.vocab_size, config.seed, config.training.precision
-        )
+        assert config.teacher.tokenizer is not None
+        tokenizer = Tokenizer(prepared.tokenizer, config.teacher.tokenizer.context_length)
+        source = TeacherSource(config.teacher, prepared.train, tokenizer, config.seed, config.training.precision)
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:

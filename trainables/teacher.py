@@ -18,11 +18,12 @@ from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.models.tokenizer import Tokenizer
 from trainables.optimizer import Muon, schedule
 from trainables.sampling import BatchSampler
 from trainables.strategies import contrastive_task
 
-_STAGE_VERSION = 1  # raise it when a fit of the same configuration gives another teacher
+_STAGE_VERSION = 2  # raise it when a fit of the same configuration gives another teacher
 _LOADING_VERSION = 1  # raise it when the same files give another teacher
 _WARMUP, _DECAY = 0.1, 0.35
 
@@ -35,7 +36,7 @@ class TeacherSource:
 
     config: TeacherConfig
     train: Path  # a folder of CaptionedImages
-    vocab_size: int
+    tokenizer: Tokenizer
     seed: int
     precision: Precision
 
@@ -75,16 +76,17 @@ def language_exposure(kind: str, languages: int) -> Array:
 
 
 def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
-    """The folder of the fitted teacher, from the cache if it is there."""
+    """The folder of the fitted teacher and its tokenizer, from the cache if it is there."""
 
     fit = source.config.fit
     assert fit is not None
 
     def build(folder: Path) -> None:
         data = CaptionedImages.load(source.train)
-        model = build_model(teacher_spec(source.config, source.vocab_size), source.seed).to(default_device())
+        model = build_model(teacher_spec(source.config, source.tokenizer.vocab_size), source.seed).to(default_device())
         _fit(model, data, fit, source.seed, source.precision, progress)
         model.save(folder)
+        source.tokenizer.save(folder)
 
     return artifact("teacher", source.fields(), build)
 
@@ -95,12 +97,17 @@ def load_teacher(config: TeacherConfig) -> Path:
     Raises:
         CheckpointError: if it cannot be had, or its weights do not fit.
     """
-    from trainables.models.pretrained import load_pretrained, open_checkpoint
+    from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
 
     assert config.pretrained is not None
     checkpoint = open_checkpoint(config.pretrained, config.revision)
     fields = {"pretrained": checkpoint.identity(), "image_size": config.image_size, "stage": _LOADING_VERSION}
-    return artifact("teacher", fields, lambda folder: load_pretrained(checkpoint, config.image_size).save(folder))
+
+    def build(folder: Path) -> None:
+        load_pretrained(checkpoint, config.image_size).save(folder)
+        pretrained_tokenizer(checkpoint).save(folder)
+
+    return artifact("teacher", fields, build)
 
 
 def _fit(

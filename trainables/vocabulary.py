@@ -17,7 +17,7 @@ from tokenizers import Tokenizer as Backend
 from trainables.artifacts import artifact
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.models.dual_encoder import VOCABULARY_FILE
-from trainables.models.tokenizer import TOKENIZER_FILE, Tokenizer
+from trainables.models.tokenizer import TOKENIZER_FILE, Tokenizer, save_tokenizer
 
 _STAGE_VERSION = 1  # raise it when the same data leave another vocabulary
 _BATCH = 10_000  # texts at once
@@ -43,9 +43,9 @@ def trimmed_vocabulary(tokenizer: Tokenizer, captions: Sequence[Path], questions
         ]
         used = {int(token) for part in data for tokens in part.tokens for token in np.unique(tokens)}
         backend, ids = trim(Backend.from_file(str(tokenizer.folder / TOKENIZER_FILE)), used)
-        backend.save(str(folder / TOKENIZER_FILE))
+        save_tokenizer(backend, folder, tokenizer.context_length, int(ids[tokenizer.pad_id]), tokenizer.cleaning)
         np.save(folder / VOCABULARY_FILE, ids)
-        own = Tokenizer(folder, tokenizer.context_length)
+        own = Tokenizer(folder)
         for part in data:
             for texts, tokens in zip(part.texts, part.tokens, strict=True):
                 _check(own, texts, ids[tokens])

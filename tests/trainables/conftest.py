@@ -156,7 +156,7 @@ def teacher_source(family: Family, train_folder: Path, tokenizer: Tokenizer) -> 
         tokenizer=TokenizerConfig(vocab_size=600, context_length=CONTEXT_LENGTH),
         fit=FitConfig(steps=8, batch_size=24, softmax_share=0.75 if family == "siglip2" else None),
     )
-    return TeacherSource(config, train_folder, tokenizer.vocab_size, seed=3, precision="fp32")
+    return TeacherSource(config, train_folder, tokenizer, seed=3, precision="fp32")
 
 
 @pytest.fixture(scope="session")

@@ -40,17 +40,26 @@ def build_clip(spec: ModelSpec) -> Any:
     """
     from open_clip import CustomTextCLIP
 
-    model_cfg = deepcopy(spec.library.get("model_cfg", _EMBEDDED))
     with tempfile.TemporaryDirectory() as folder:
-        return CustomTextCLIP(
-            embed_dim=spec.embed_dim,
-            vision_cfg=_vision_cfg(spec, model_cfg["vision_cfg"], Path(folder, "image")),
-            text_cfg=_text_cfg(spec, model_cfg["text_cfg"], Path(folder, "text")),
-            **{name: model_cfg[name] for name in ("quick_gelu", "init_logit_bias") if name in model_cfg},
-        )
+        return CustomTextCLIP(**library_config(spec, Path(folder), Path(folder)))
 
 
-def _vision_cfg(spec: ModelSpec, published: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def library_config(spec: ModelSpec, folder: Path, lies_in: Path) -> dict[str, Any]:
+    """What open_clip calls a model's configuration: the arguments of `CustomTextCLIP`.
+
+    What transformers and timm are told of sizes is written into ``folder``, which is to be found as ``lies_in`` when
+    open_clip reads the configuration.
+    """
+    model_cfg = deepcopy(spec.library.get("model_cfg", _EMBEDDED))
+    return {
+        "embed_dim": spec.embed_dim,
+        "vision_cfg": _vision_cfg(spec, model_cfg["vision_cfg"], folder, lies_in),
+        "text_cfg": _text_cfg(spec, model_cfg["text_cfg"], folder, lies_in),
+        **{name: model_cfg[name] for name in ("quick_gelu", "init_logit_bias") if name in model_cfg},
+    }
+
+
+def _vision_cfg(spec: ModelSpec, published: Mapping[str, Any], folder: Path, lies_in: Path) -> dict[str, Any]:
     image = spec.image
     if published.get("timm_model_name"):
         sizes = {
@@ -61,11 +70,13 @@ def _vision_cfg(spec: ModelSpec, published: Mapping[str, Any], folder: Path) -> 
             "num_heads": image.width // image.head_width,
             "mlp_ratio": _ratio(image.mlp_width, image.width),
         }
-        _write(folder, {"architecture": published["timm_model_name"], "pretrained_cfg": {}, "model_args": sizes})
+        _write(
+            folder / "image", {"architecture": published["timm_model_name"], "pretrained_cfg": {}, "model_args": sizes}
+        )
         return {
             **published,
             "image_size": image.image_size,
-            "timm_model_name": f"local-dir:{folder}",
+            "timm_model_name": f"local-dir:{lies_in / 'image'}",
             "timm_model_pretrained": False,
             "timm_drop": 0.0,
             "timm_drop_path": None,
@@ -82,11 +93,16 @@ def _vision_cfg(spec: ModelSpec, published: Mapping[str, Any], folder: Path) -> 
     }
 
 
-def _text_cfg(spec: ModelSpec, published: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _text_cfg(spec: ModelSpec, published: Mapping[str, Any], folder: Path, lies_in: Path) -> dict[str, Any]:
     text = spec.text
     if "hf_config" in spec.library:
-        _write(folder, _hf_config(spec.library["hf_config"], text))
-        return {**published, "hf_model_name": str(folder), "hf_model_pretrained": False}
+        _write(folder / "text", _hf_config(spec.library["hf_config"], text))
+        return {
+            **published,
+            "context_length": text.context_length,
+            "hf_model_name": str(lies_in / "text"),
+            "hf_model_pretrained": False,
+        }
     return {
         **published,
         "layers": text.layers,

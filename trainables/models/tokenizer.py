@@ -10,20 +10,22 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from trainables.artifacts import artifact, write_json
+from trainables.artifacts import artifact, write_json, write_text
 from trainables.data.prepared import Array
 from trainables.models.spec import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<s>", "</s>"
 TOKENIZER_FILE = "tokenizer.json"  # in its folder, and beside a student of its own vocabulary
 CLEANING_FILE = "cleaning.json"
-_STAGE_VERSION = 1  # raise it when the same texts give another tokenizer
+# What a typist's quotation marks and spaces are to a keyboard. open_clip does this to a text before any tokenizer sees it.
+_PLAIN = (("[\u02bc\u2018-\u201b]", "'"), ("[\u201c-\u201f]", '"'), (r"\s+", " "))
+_STAGE_VERSION = 2  # raise it when the same texts give another tokenizer
 
 Cleaning = Literal["lower", "whitespace", "canonicalize"]  # open_clip's names
 
@@ -32,7 +34,7 @@ class Tokenizer:
     """A saved tokenizer."""
 
     def __init__(self, folder: Path, context_length: int | None = None) -> None:
-        """``context_length``: for one that `fit_bpe` made; one that `save_tokenizer` wrote has its own.
+        """``context_length``: for one that `fit_bpe` made; one that `Tokenizer.save` wrote has its own.
 
         Raises:
             FileNotFoundError: if there is no tokenizer in the folder.
@@ -42,17 +44,20 @@ class Tokenizer:
         self.folder = folder
         self._backend = Backend.from_buffer(content)
         if context_length is not None:
-            _cut_and_pad(self._backend, context_length, PAD_ID)
+            known = self._backend.padding
+            _cut_and_pad(self._backend, context_length, int(known["pad_id"]) if known else PAD_ID)
         cut, padding = self._backend.truncation, self._backend.padding
         if cut is None or padding is None:
             raise ValueError(f"{folder / TOKENIZER_FILE} leaves the length of texts open")
         self.context_length, self.pad_id = int(cut["max_length"]), int(padding["pad_id"])
+        self.cleaning: Cleaning | None = None
         self._clean: Callable[[str], str] | None = None
         if (folder / CLEANING_FILE).exists():
             from open_clip.tokenizer import get_clean_fn
 
             cleaning = (folder / CLEANING_FILE).read_bytes()
-            self._clean = get_clean_fn(json.loads(cleaning)["clean"])
+            self.cleaning = json.loads(cleaning)["clean"]
+            self._clean = get_clean_fn(self.cleaning)
             content += cleaning
         self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{self.context_length}"
 
@@ -69,11 +74,37 @@ class Tokenizer:
     def decode(self, tokens: Array) -> list[str]:
         return list(self._backend.decode_batch([[int(token) for token in row] for row in tokens]))
 
+    def save(self, folder: Path) -> None:
+        """Write it into ``folder``, with its length: from there it can be opened without one.
+
+        Raises:
+            OSError: naming the file, if it cannot be written.
+        """
+        save_tokenizer(self._backend, folder, self.context_length, self.pad_id, self.cleaning)
+
+    def for_transformers(self) -> Any:
+        """The same as a `transformers.PreTrainedTokenizerFast`, which cuts and pads to length unless told otherwise; but
+        for its cleaning.
+
+        A processor pads as the settings of its tokenizer say, and a SigLIP tower that is not padded pools another token.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast(
+            tokenizer_object=Backend.from_str(self._backend.to_str()),
+            pad_token=self._backend.id_to_token(self.pad_id),
+            model_max_length=self.context_length,
+            max_length=self.context_length,
+            padding="max_length",
+            truncation=True,
+            model_input_names=["input_ids"],
+        )
+
 
 def save_tokenizer(backend: Backend, folder: Path, context_length: int, pad_id: int, clean: Cleaning | None) -> None:
-    """Write a published tokenizer as `Tokenizer` reads it; ``backend`` puts the marks around a text itself."""
+    """Write a tokenizer as `Tokenizer` reads it; ``backend`` puts the marks around a text itself."""
     _cut_and_pad(backend, context_length, pad_id)
-    backend.save(str(folder / TOKENIZER_FILE))
+    write_text(folder / TOKENIZER_FILE, backend.to_str(pretty=True))
     if clean is not None:
         write_json(folder / CLEANING_FILE, {"clean": clean})
 
@@ -85,7 +116,8 @@ def _cut_and_pad(backend: Backend, context_length: int, pad_id: int) -> None:
 
 
 def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
-    """The folder of a byte-pair-encoding tokenizer fitted on ``texts``: NFKC, lower case, words marked by a space.
+    """The folder of a byte-pair-encoding tokenizer fitted on ``texts``: NFKC, lower case, straight quotation marks,
+    words marked by one space.
 
     Its file is one that `transformers.PreTrainedTokenizerFast` reads too.
     """
@@ -93,7 +125,10 @@ def fit_bpe(texts: Sequence[str], vocab_size: int) -> Path:
 
     def build(folder: Path) -> None:
         backend = Backend(models.BPE(unk_token=UNKNOWN))
-        backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Replace(Regex(pattern), plain) for pattern, plain in _PLAIN]
+            + [normalizers.Strip(), normalizers.NFKC(), normalizers.Lowercase()]
+        )
         backend.pre_tokenizer = pre_tokenizers.Metaspace()
         backend.decoder = decoders.Metaspace()
         marks = {PAD: PAD_ID, UNKNOWN: UNKNOWN_ID, START: START_ID, END: END_ID}
