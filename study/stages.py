@@ -17,8 +17,10 @@ from typing import Any
 import ray
 
 from search_spaces.space import SearchSpace
-from study.config import StudyConfig
+from study.config import CONTROL_LANGUAGE, StudyConfig
+from study.errors import UserError
 from trainables.artifacts import artifact, write_json
+from trainables.data.report import DataError
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
@@ -63,22 +65,27 @@ class Stages:
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
-        from trainables.data.embedded import prepare_captions, prepare_questions, training_texts
+        from trainables.data.gallery import Pixels
+        from trainables.data.prepare import prepare_captions, prepare_questions, training_texts
         from trainables.models.tokenizer import Tokenizer, fit_bpe
 
         config = self._config
         data, languages = config.data, config.data.languages
         settings = config.teacher.tokenizer
-        size = config.teacher.model.image.image_size
-        folder = fit_bpe(training_texts(languages), settings.vocab_size)
+        pixels = Pixels(config.teacher.model.image.image_size)
+        folder = fit_bpe(training_texts("data.train", data.train, languages), settings.vocab_size)
         yield 1, 6
         tokenizer = Tokenizer(folder, settings.context_length)
         folders: list[Path] = []
-        for source in (data.train, data.retrieval, data.test.retrieval):
-            folders.append(prepare_captions(source.split, languages, size, tokenizer))
+        for key, source, control in (
+            ("data.train", data.train, CONTROL_LANGUAGE),
+            ("data.retrieval", data.retrieval, None),
+            ("data.test.retrieval", data.test.retrieval, None),
+        ):
+            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer))
             yield 1 + len(folders), 6
-        for questions in (data.vqa, data.test.vqa):
-            folders.append(prepare_questions(questions.split, languages, size, tokenizer))
+        for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
+            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer))
             yield 1 + len(folders), 6
         train, retrieval, test_retrieval, vqa, test_vqa = folders
         yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
@@ -223,6 +230,7 @@ class StageRunner:
         """Run one stage to its result, handing on its progress.
 
         Raises:
+            UserError: if the study's data cannot be used.
             Exception: what the stage itself raised.
         """
         method = getattr(self._actor, stage).options(num_returns="streaming")
@@ -233,5 +241,7 @@ class StageRunner:
                 if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value):
                     progress(*value)
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, DataError):
+                raise UserError(str(error.cause)) from None
             raise error.cause from error  # the actor's own traceback goes into the log
         return value
