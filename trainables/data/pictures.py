@@ -78,10 +78,10 @@ def open_picture(content: bytes) -> Image.Image:
                 raise PictureError(f"{picture.width} × {picture.height} pixels are more than {_MOST_PIXELS:,}")
             picture.load()
             return _rgb(ImageOps.exif_transpose(picture))
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
-    except MemoryError:
-        raise
+    except Image.DecompressionBombError as error:
+        raise PictureError(_short(error)) from None
     except UnidentifiedImageError:
         raise PictureError("not a picture") from None
     except Exception as error:  # what a decoder raises for damaged data is as various as the formats
