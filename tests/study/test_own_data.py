@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-import yaml
 
 from study.config import load_config
 from tests.own_data import SPOKEN, cvqa_rows, items, save_cvqa, save_per_language, save_wide

@@ -35,31 +35,31 @@ def read_picture(cell: Any, base: str | None) -> bytes:
     Raises:
         PictureError: if there is none, or its file cannot be read.
     """
-    if isinstance(cell, dict):
+    named = isinstance(cell, dict)  # by `datasets`, which has the file
+    if named:
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes | bytearray):
         return bytes(cell)
     if not isinstance(cell, str) or not cell:
         raise PictureError(f"no picture but {type(cell).__name__}" if cell else "no picture")
-    where = cell
-    if "://" not in cell:
-        if base is None and not Path(cell).is_absolute():
-            raise PictureError(f"no picture but the path {cell}, of a file that the data does not have")
-        where = f"{base}/{cell}" if base and "://" in base else str(Path(base or "/", cell))
-    elif base is None or not cell.startswith(f"{base}/"):
-        scheme = cell.partition("://")[0]
-        if scheme not in ("zip", "tar", "hf"):  # what `datasets` itself writes for a file in an archive or on the hub
-            raise PictureError(f"{cell} is not fetched: pictures lie beside their data, or in it")
+    if base is None and not named:
+        raise PictureError(f"no picture but the path {cell}, of a file that the data does not have")
+    if "://" in cell and not cell.startswith(f"{base}/"):
+        raise PictureError(f"{cell} is not fetched: pictures lie beside their data, or in it")
+    is_remote = base is not None and "://" in base
+    where = cell if "://" in cell else f"{base}/{cell}" if is_remote else str(Path(base or "/", cell))
     try:
+        if not is_remote:
+            return Path(where).read_bytes()
         import fsspec
 
         with fsspec.open(where, "rb") as file:
             content: bytes = file.read()
+            return content
     except FileNotFoundError:
         raise PictureError(f"there is no file {where}") from None
     except (OSError, ValueError, ImportError) as error:
         raise PictureError(f"{where} cannot be read: {_short(error)}") from None
-    return content
 
 
 def open_picture(content: bytes) -> Image.Image:

@@ -120,6 +120,45 @@ def test_subset_keeps_whole_items_and_what_each_question_says(
     assert (questions.options >= 0).sum() == len(sayings(questions))
 
 
+@pytest.fixture(scope="module")
+def unpaired(few_questions: VisualQuestions) -> VisualQuestions:
+    """Of thirty questions English asks all, Japanese the first twenty, Arabic the last five."""
+    options = np.array(few_questions.options)
+    options[1, 20:] = options[2, :25] = -1
+    return dataclasses.replace(few_questions, options=options)
+
+
+def test_each_language_is_scored_on_its_own_questions(
+    teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions, unpaired: VisualQuestions
+) -> None:
+    of_all = evaluate(teacher, few_captions, few_questions, "fp32").similarities.option_similarity
+    found = evaluate(teacher, few_captions, unpaired, "fp32")
+    assert [row["vqa_items"] for row in found.languages.values()] == [30, 20, 5]
+    kept = unpaired.asked
+    np.testing.assert_allclose(found.similarities.option_similarity[kept], of_all[kept], rtol=1e-5)
+    assert np.isnan(found.similarities.option_similarity[~kept]).all()
+    right = correct_answers(torch.tensor(of_all).flatten(0, 1), torch.tensor(few_questions.answer).repeat(3))
+    accuracy = [np.mean(row[asked]) for row, asked in zip(right.view(3, 30).numpy(), kept, strict=True)]
+    assert [row["vqa_accuracy"] for row in found.languages.values()] == pytest.approx(accuracy)
+    assert found.summary["vqa_accuracy"] == pytest.approx(np.mean(accuracy))
+    assert found.summary["vqa_variance"] == pytest.approx(np.var(accuracy) * 1e4)
+    wider = (unpaired.options >= 0).sum(axis=2)
+    assert unpaired.chance == pytest.approx(
+        np.mean([np.mean(1 / row[asked]) for row, asked in zip(wider, kept, strict=True)])
+    )
+
+
+def test_subset_leaves_no_language_without_captions_or_questions(
+    few_captions: CaptionedImages, unpaired: VisualQuestions
+) -> None:
+    present = np.zeros_like(few_captions.present)
+    present[0], present[1, :3], present[2, 7] = True, True, True
+    captions, questions = subset(dataclasses.replace(few_captions, present=present), unpaired, 0.2, seed=0)
+    assert (captions.present.sum(axis=1) >= [4, 1, 1]).all()
+    assert (questions.asked.sum(axis=1) >= [6, 4, 1]).all()
+    assert len(questions.answer) < 15
+
+
 def test_subset_is_fixed_by_its_seed(few_captions: CaptionedImages, few_questions: VisualQuestions) -> None:
     first, again, other = (subset(few_captions, few_questions, 0.4, seed)[0].text_item for seed in (0, 0, 1))
     assert list(first) == list(again) != list(other)
