@@ -24,6 +24,9 @@ from search_spaces.space import (
 from study.config import StudyConfig
 from study.errors import UserError
 from study.models import student_layers, teacher_towers
+from trainables.data.headers import check_source
+from trainables.data.report import DataError
+from trainables.data.settings import OwnData
 from trainables.language_weights import language_weights
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import Recipe
@@ -70,6 +73,20 @@ def checked_space(config: StudyConfig) -> SearchSpace:
         except ValueError as error:
             raise UserError(f"{space.source}: {error}") from None
     return space
+
+
+def check_data(config: StudyConfig) -> None:
+    """Hold data of the user's own against its files, as far as they are here.
+
+    Raises:
+        UserError: naming the key, its value and what would be right.
+    """
+    for key, source in config.data.sources.items():
+        if isinstance(source, OwnData):
+            try:
+                check_source(f"data.{key}", source, config.data.languages)
+            except DataError as error:
+                raise UserError(str(error)) from None
 
 
 def _check_sampler(config: StudyConfig, space: SearchSpace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -14,7 +15,17 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from study.errors import UserError
 from study.mistakes import did_you_mean, first_mistake, read_mapping
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
-from trainables.data.emoji import LANGUAGES, Split
+from trainables.data.emoji import LANGUAGES
+from trainables.data.settings import (
+    CaptionSource,
+    EmojiCaptions,
+    EmojiQuestions,
+    OwnQuestions,
+    QuestionSource,
+    WideCaptions,
+    check_language,
+    share_items,
+)
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
 from trainables.recipe import Positive
 
@@ -45,42 +56,38 @@ class StorageConfig(Typed):
         return optuna
 
 
-class CaptionSource(Typed):
-    """Pictures with captions."""
-
-    source: Literal["emoji"] = "emoji"
-    split: Split = "train"
-
-
-class QuestionSource(Typed):
-    """Pictures with multiple-choice questions, drawn in a style that training does not show."""
-
-    source: Literal["emoji_vqa"] = "emoji_vqa"
-    split: Literal["validation", "test"] = "validation"
-
-
 class HeldOutConfig(Typed):
     """Scored once, for the front alone."""
 
-    retrieval: CaptionSource = CaptionSource(split="test")
-    vqa: QuestionSource = QuestionSource(split="test")
+    retrieval: CaptionSource = EmojiCaptions(split="test")
+    vqa: QuestionSource = EmojiQuestions(split="test")
 
 
 class DataConfig(Typed):
     """The languages, as frequent as the teacher sees them, most frequent first, and the source of each purpose."""
 
     languages: tuple[str, ...] = LANGUAGES
-    train: CaptionSource = CaptionSource()
-    retrieval: CaptionSource = CaptionSource(split="validation")
-    vqa: QuestionSource = QuestionSource()
+    train: CaptionSource = EmojiCaptions()
+    retrieval: CaptionSource = EmojiCaptions(split="validation")
+    vqa: QuestionSource = EmojiQuestions()
     test: HeldOutConfig = HeldOutConfig()
+
+    @property
+    def sources(self) -> dict[str, CaptionSource | QuestionSource]:
+        """The source of each purpose by its key."""
+        return {
+            "train": self.train,
+            "retrieval": self.retrieval,
+            "test.retrieval": self.test.retrieval,
+            "vqa": self.vqa,
+            "test.vqa": self.test.vqa,
+        }
 
     @field_validator("languages")
     @classmethod
-    def _known_and_distinct(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+    def _distinct(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
         for language in languages:
-            if language not in LANGUAGES:
-                raise ValueError(f"the emoji data has no language '{language}': it has {' '.join(LANGUAGES)}")
+            check_language(language)
             if languages.count(language) > 1:
                 raise ValueError(f"'{language}' is listed twice")
         if len(languages) < 2:
@@ -90,12 +97,39 @@ class DataConfig(Typed):
         return languages
 
     @model_validator(mode="after")
+    def _sources_have_the_languages(self) -> Self:
+        for key, source in self.sources.items():
+            for language in self.languages:
+                if isinstance(source, EmojiCaptions | EmojiQuestions) and language not in LANGUAGES:
+                    raise ValueError(
+                        f"languages: the emoji data of {key} has no language '{language}': it has {' '.join(LANGUAGES)}"
+                    )
+                if isinstance(source, WideCaptions):
+                    try:
+                        source.column(language)
+                    except ValueError as error:
+                        raise ValueError(f"{key}.{error}") from None
+            translation = source.translation if isinstance(source, OwnQuestions) else None
+            if translation and translation.language not in self.languages:
+                raise ValueError(
+                    f"{key}.translation.language: '{translation.language}' is not among data.languages, "
+                    f"{' '.join(self.languages)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _splits_are_apart(self) -> Self:
-        if self.train.split != "train":
+        if isinstance(self.train, EmojiCaptions) and self.train.split != "train":
             raise ValueError(f"train.split: only the split train has training pictures, not {self.train.split}")
-        used = [self.train.split, self.retrieval.split, self.test.retrieval.split]
-        if len(set(used)) < len(used) or self.vqa.split == self.test.vqa.split:
-            raise ValueError("train, retrieval, vqa and test must use different splits, or scores mean nothing")
+        captions, questions = ("train", "retrieval", "test.retrieval"), ("vqa", "test.vqa")
+        for keys in (captions, questions):
+            for first, second in combinations(keys, 2):
+                if share_items(self.sources[first], self.sources[second]):
+                    raise ValueError(
+                        f"{first} and {second} use the same items, so that scores mean nothing: train, retrieval, vqa and "
+                        "test must use different splits, or shares of one that do not overlap, for example share: [0, 0.9] "
+                        "and share: [0.9, 1]"
+                    )
         return self
 
 

@@ -60,10 +60,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from study.checks import checked_space
+    from study.checks import check_data, checked_space
 
     config = load_config(options.config, options.overrides)
+    check_student(config)
     space = checked_space(config)
+    check_data(config)
     # Only now is a library imported that takes its time.
     from rich.console import Console
     from transformers.utils import logging
@@ -173,14 +175,14 @@ def _cost(found: Description) -> Table:
             "",
             _memory(cost.memory),
         )
-    table.add_row(f"teacher cache of {found.training_images:,} images, on disk", "", _memory(found.cache_bytes))
+    table.add_row(f"teacher cache of {found.cached_images:,} images, on disk", "", _memory(found.cache_bytes))
     return table
 
 
 def _work(found: Description) -> Table:
     table = _table("To be trained, at most", "", "steps", "images", "passes over the data", "FLOPs")
     for name, work in (("a trial", found.trial), ("the study, confirmations included", found.study)):
-        passes = f"{work.images / found.training_images:,.1f}"
+        passes = f"{work.images / found.training_images:,.1f}" if found.training_images else ""
         table.add_row(name, f"{work.steps:,}", f"{work.images:,}", passes, _flops(work.flops))
     return table
 

@@ -11,6 +11,7 @@ from study.config import StudyConfig
 from study.models import published_spec
 from trainables.cost import EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.emoji import splits
+from trainables.data.settings import EmojiCaptions
 from trainables.layer_mapping import mapped_layers
 from trainables.models.spec import ModelSpec
 from trainables.recipe import LayerMapping, Replication
@@ -19,6 +20,7 @@ from trainables.teacher import teacher_spec
 from trainables.teacher_cache import IMAGES, TEXTS, cache_bytes
 
 TOWERS = ("image", "text")
+_UNREAD = 1000  # images that a cache is counted for where the data was not read
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class Description:
     mappings: dict[str, Mappings]
     step: StepCost
     workers: int
-    training_images: int
-    cache_bytes: int
+    training_images: int | None  # None: of the user's own data, which was not read
+    cached_images: int  # with a caption in each language
+    cache_bytes: int  # of so many
     trial: Work
     study: Work
 
@@ -90,7 +93,9 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
     training, confirm, workers = config.training, config.search.confirm, max(1, config.resources.workers_per_trial)
     queue = Replication().queue_size
     step = step_cost(student, teacher, training.batch_size, training.captions_per_image, workers, queue)
-    images = len(splits()[config.data.train.split])
+    source = config.data.train
+    images = len(splits()[source.split]) if isinstance(source, EmojiCaptions) else None
+    cached = images or _UNREAD
     layers = mapped_teacher_layers(config, space)
     trial = Work(training.steps, training.steps * training.batch_size, training.steps * step.flops * workers)
     trainings = config.search.trials + confirm.seeds * confirm.most
@@ -102,7 +107,8 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
         step=step,
         workers=workers,
         training_images=images,
-        cache_bytes=cache_bytes(teacher, images, images * len(config.data.languages), config.cache.views, layers),
+        cached_images=cached,
+        cache_bytes=cache_bytes(teacher, cached, cached * len(config.data.languages), config.cache.views, layers),
         trial=trial,
         study=Work(trainings * trial.steps, trainings * trial.images, trainings * trial.flops),
     )

@@ -38,23 +38,20 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 def first_mistake(where: str, model: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with the content of ``where`` as a ``model``: the key, its value, and what would be right."""
-    first = error.errors(include_url=False)[0]
-    # What pydantic adds for the key of a mapping or the branch of a union is no part of the user's key.
-    location = [str(part) for part in first["loc"] if not str(part).startswith(("[", "constrained-", "literal["))]
+    errors = error.errors(include_url=False)
+    # A key that is not known says why another is missing.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    location = _location(first)
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
+        known = _keys_at(model, [str(part) for part in first["loc"][:-1]])
         near = difflib.get_close_matches(location[-1], known, 1)
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
         return f"{where}: unknown key {key}: {hint}"
     if not location:  # a check across sections names its keys itself
         return f"{where}: {_reason(first)}"
     value = "" if isinstance(first["input"], Mapping) else f", not {_short(first['input'])}"
-    branches = [
-        other
-        for other in error.errors(include_url=False)
-        if other["loc"][: len(location)] == first["loc"][: len(location)]
-    ]
+    branches = [other for other in errors if _location(other) == location]
     reason = " or ".join(dict.fromkeys(_reason(branch) for branch in branches))
     if first["type"] == "value_error":
         return f"{where}: {key}: {reason}"
@@ -65,8 +62,15 @@ def first_mistake(where: str, model: type[BaseModel], error: ValidationError) ->
     return f"{where}: {key}: {reason}{value}"
 
 
+def _location(error: Any) -> list[str]:
+    """The user's key: without what pydantic adds for the key of a mapping or the branch of a union."""
+    added = ("[", "constrained-", "literal[", "dict[", "tuple[")
+    return [str(part) for part in error["loc"] if part != "str" and not str(part).startswith(added)]
+
+
 # In the words of a YAML file, by pydantic's type of error.
 _WORDS = {
+    "missing": "is needed",
     "tuple_type": "should be a list, for example [en, de]",
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
@@ -89,14 +93,17 @@ def _short(value: Any) -> str:
 
 
 def _keys_at(root: type[BaseModel], location: Sequence[str]) -> list[str]:
-    """The keys of the section at ``location``, where sections are models."""
+    """The keys of the section at ``location``, as pydantic gives it, where sections are models."""
     model: Any = root
     for part in location:
         if get_origin(model) is dict:
             model = get_args(model)[1]
-        else:
-            field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        elif hasattr(model, "model_fields"):
+            field = model.model_fields.get(part)
             model = field.annotation if field is not None else None
-            if type(None) in get_args(model):  # a section that may be left out
-                model = get_args(model)[0]
+        else:  # a tagged union of sections
+            branches = (branch for branch in get_args(model) if hasattr(branch, "__metadata__"))
+            model = next((get_args(one)[0] for one in branches if one.__metadata__[0].tag == part), None)
+        if type(None) in get_args(model):
+            model = get_args(model)[0]
     return list(model.model_fields) if hasattr(model, "model_fields") else []

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from study.checks import checked_space
+    from study.checks import check_data, checked_space
     from study.environment import check_address, check_cache, check_resources, prepare_process
     from study.ledger import Ledger
     from study.models import check_student
@@ -90,6 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides, options.name)
     check_student(config)
     space = checked_space(config)
+    check_data(config)
     check_tracking(config.tracking)
     check_cache()
     check_address(options.address)

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from search_spaces.space import SearchSpace
-from study.config import StudyConfig
+from study.config import CONTROL_LANGUAGE, StudyConfig
+from study.errors import UserError
 from study.models import TOWERS, student_layers, teacher_towers
 from trainables.artifacts import artifact, write_json
+from trainables.data.report import DataError
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
 if TYPE_CHECKING:
+    from trainables.data.gallery import Pixels
     from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 1  # raise it when the same model gets other scores
@@ -67,39 +70,49 @@ class Stages:
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
-        from trainables.data.embedded import prepare_captions, prepare_questions
+        from trainables.data.prepare import prepare_captions, prepare_questions
         from trainables.vocabulary import trimmed_vocabulary
 
         data, languages = self._config.data, self._config.data.languages
-        tokenizer, size = self._tokenizer_and_image_size()
+        tokenizer, pixels = self._tokenizer_and_pixels()
         trims = self._config.student.vocabulary == "trimmed"
         total = 6 + trims
         yield 1, total
         folders: list[Path] = []
-        for source in (data.train, data.retrieval, data.test.retrieval):
-            folders.append(prepare_captions(source.split, languages, size, tokenizer))
+        for key, source, control in (
+            ("data.train", data.train, CONTROL_LANGUAGE),
+            ("data.retrieval", data.retrieval, None),
+            ("data.test.retrieval", data.test.retrieval, None),
+        ):
+            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer))
             yield 1 + len(folders), total
-        for questions in (data.vqa, data.test.vqa):
-            folders.append(prepare_questions(questions.split, languages, size, tokenizer))
+        for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
+            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer))
             yield 1 + len(folders), total
         train, retrieval, test_retrieval, vqa, test_vqa = folders
         own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
         yield Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
-    def _tokenizer_and_image_size(self) -> tuple[Tokenizer, int]:
-        """The teacher's: fitted on the training captions, or as published."""
-        from trainables.data.embedded import training_texts
+    def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
+        """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""
+        from trainables.data.gallery import Pixels
+        from trainables.data.prepare import training_texts
         from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
+        from trainables.models.spec import PREPROCESS
         from trainables.models.tokenizer import Tokenizer, fit_bpe
 
-        teacher = self._config.teacher
+        data, teacher = self._config.data, self._config.teacher
         if teacher.pretrained is not None:
             checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
-            return pretrained_tokenizer(checkpoint), checkpoint.spec(teacher.image_size).image.image_size
-        assert teacher.model is not None
-        assert teacher.tokenizer is not None
-        folder = fit_bpe(training_texts(self._config.data.languages), teacher.tokenizer.vocab_size)
-        return Tokenizer(folder, teacher.tokenizer.context_length), teacher.model.image.image_size
+            spec = checkpoint.spec(teacher.image_size)
+            size, standard, tokenizer = spec.image.image_size, spec.preprocess, pretrained_tokenizer(checkpoint)
+        else:
+            assert teacher.model is not None
+            assert teacher.tokenizer is not None
+            folder = fit_bpe(training_texts("data.train", data.train, data.languages), teacher.tokenizer.vocab_size)
+            size, standard = teacher.model.image.image_size, PREPROCESS[teacher.family]
+            tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
+        return tokenizer, Pixels(size, standard.mode, standard.interpolation)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""
@@ -246,6 +259,7 @@ class StageRunner:
         """Run one stage to its result, handing on its progress.
 
         Raises:
+            UserError: if the study's data cannot be used.
             Exception: what the stage itself raised.
         """
         method = getattr(self._actor, stage).options(num_returns="streaming")
@@ -256,5 +270,7 @@ class StageRunner:
                 if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value):
                     progress(*value)
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, DataError):
+                raise UserError(str(error.cause)) from None
             raise error.cause from error  # the actor's own traceback goes into the log
         return value

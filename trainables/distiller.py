@@ -59,9 +59,10 @@ class Distiller:
             self._data, training.batch_size, training.captions_per_image, self._cache.views.shape[1], plan.seed
         )
         self._control = languages.index(plan.control_language)
-        missing = int((~np.asarray(self._data.present[self._control])).sum())
+        controlled = np.asarray(self._data.text_item)[np.asarray(self._data.present[self._control])]
+        missing = int((~np.isin(self._data.image_item, controlled)).sum())
         if missing:
-            raise ValueError(f"{missing} captions lack the control language {plan.control_language}")
+            raise ValueError(f"{missing} images have no caption in the control language {plan.control_language}")
         self._weights = np.asarray([plan.language_weights[language] for language in languages], np.float32)
 
         matches = recipe.layer_weight > 0
@@ -113,7 +114,7 @@ class Distiller:
             text=gather(text.view(captions, images, -1), dim=1),
             teacher_image=gather(self._of_teacher(self._cache.image[draw.images, draw.views])),
             teacher_text=gather(self._of_teacher(self._cache.text[draw.languages, draw.texts]), dim=1),
-            teacher_control=gather(self._of_teacher(self._cache.text[self._control, draw.controls])),
+            teacher_control=gather(self._of_teacher(self._cache.text[self._control, draw.captions[self._control]])),
             weight=gather(weight, dim=1),
             logit_scale=scale,
             teacher_logit_scale=scale.new_tensor(self._cache.logit_scale),

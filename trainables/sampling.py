@@ -21,7 +21,7 @@ class Draw:
     views: Array  # [B]
     languages: Array  # [G, B]
     texts: Array  # [G, B] rows of tokens
-    controls: Array  # [B] rows of the control-language captions
+    captions: Array  # [L, B] the row that each language would show; of one that lacks them all, the image's first
     present: Array  # bool [G, B]
 
     def part(self, worker: int, workers: int) -> Draw:
@@ -32,7 +32,7 @@ class Draw:
             self.views[columns],
             self.languages[:, columns],
             self.texts[:, columns],
-            self.controls[columns],
+            self.captions[:, columns],
             self.present[:, columns],
         )
 
@@ -59,17 +59,24 @@ class BatchSampler:
         self._captions = captions
         self._count = len(data.image_item)
         self._batch_size = min(batch_size, self._count)
-        self._present = np.asarray(data.present)
-        languages = len(data.languages)
-        self._exposure = np.ones(languages) if exposure is None else np.asarray(exposure, float)
-        # The caption rows of each image: a run in the order of items.
+        count = len(data.languages)
+        self._exposure = np.ones(count) if exposure is None else np.asarray(exposure, float)
+        # The caption rows of each image in each language: a run in the order of items.
         order = np.argsort(data.text_item, kind="stable")
-        items = np.asarray(data.text_item)[order]
-        self._rows = order
-        self._first = np.searchsorted(items, data.image_item, side="left")
-        self._many = np.searchsorted(items, data.image_item, side="right") - self._first
-        if not self._many.all():
-            raise ValueError(f"{int((self._many == 0).sum())} training images have no caption")
+        self._rows: list[Array] = []
+        self._first = np.empty((count, self._count), np.int64)
+        self._many = np.empty((count, self._count), np.int64)
+        for language, present in enumerate(np.asarray(data.present)):
+            rows = order[present[order]]
+            items = np.asarray(data.text_item)[rows]
+            self._first[language] = np.searchsorted(items, data.image_item, side="left")
+            self._many[language] = np.searchsorted(items, data.image_item, side="right") - self._first[language]
+            self._rows.append(np.append(rows, 0))  # one more, for images after the last that has a caption
+        every = np.asarray(data.text_item)[order]
+        self._own = np.append(order, 0)[np.searchsorted(every, data.image_item, side="left")]
+        lonely = int((self._many.sum(axis=0) == 0).sum())
+        if lonely:
+            raise ValueError(f"{lonely} training images have no caption")
 
     def draw(self, step: int) -> Draw:
         """The batch of a step, counted from 0."""
@@ -78,11 +85,15 @@ class BatchSampler:
         shuffled = np.random.default_rng((self._seed, 0, epoch)).permutation(self._count)
         images = shuffled[place * self._batch_size : (place + 1) * self._batch_size]
         rng = np.random.default_rng((self._seed, 1, step))
-        offset = (rng.random(len(images)) * self._many[images]).astype(np.int64)
-        controls = self._rows[self._first[images] + offset]
+        # One place for all languages: captions that are translations of each other stay together.
+        turn = rng.random(len(images))
+        many = self._many[:, images]
+        offset = self._first[:, images] + (turn * many).astype(np.int64)
+        captions = np.stack([rows[offset[language]] for language, rows in enumerate(self._rows)])
+        captions = np.where(many > 0, captions, self._own[images])
         # Languages without replacement in proportion to their exposure, among those present: the G smallest of
         # exponential variables with these rates (Efraimidis & Spirakis 2006).
-        rate = self._exposure[:, None] * self._present[:, controls]
+        rate = self._exposure[:, None] * (many > 0)
         with np.errstate(divide="ignore"):
             arrival = rng.exponential(size=rate.shape) / rate
         languages = np.argsort(arrival, axis=0)[: self._captions]
@@ -90,7 +101,7 @@ class BatchSampler:
             images=images,
             views=rng.integers(self._views, size=len(images)),
             languages=languages,
-            texts=np.tile(controls, (len(languages), 1)),
-            controls=controls,
+            texts=np.take_along_axis(captions, languages, axis=0),
+            captions=captions,
             present=np.take_along_axis(np.isfinite(arrival), languages, axis=0),
         )

@@ -125,16 +125,14 @@ def _fit(
         seed=seed,
         exposure=language_exposure(config.language_exposure, len(data.languages)),
     )
-    images, tokens = torch.tensor(data.images), torch.tensor(data.tokens, dtype=torch.long)
-    weight = torch.ones(1, min(config.batch_size, len(images)), device=device)
+    weight = torch.ones(1, min(config.batch_size, len(data.images)), device=device)
     optimizer = Muon(model, [], config.learning_rate, config.weight_decay)
     softmax_steps = round((config.softmax_share or 0.0) * config.steps)
     for step in range(config.steps):
         draw = sampler.draw(step)
-        rows = torch.from_numpy(draw.images)
-        views = draw_views((len(rows),), torch.Generator().manual_seed(seed * config.steps + step))
-        pixels = apply_views(images[rows].to(device), views.to(device))
-        text = tokens[torch.from_numpy(draw.languages[0]), torch.from_numpy(draw.texts[0])].to(device)
+        views = draw_views((len(draw.images),), torch.Generator().manual_seed(seed * config.steps + step))
+        pixels = apply_views(torch.from_numpy(data.images[draw.images]).to(device), views.to(device))
+        text = torch.from_numpy(data.tokens[draw.languages[0], draw.texts[0]]).long().to(device)
         with computing(device, precision):
             image = model.encode_image(model.preprocess(pixels)).embedding
             captions = model.encode_text(text).embedding[None]

@@ -47,7 +47,9 @@ def trimmed_vocabulary(tokenizer: Tokenizer, captions: Sequence[Path], questions
         np.save(folder / VOCABULARY_FILE, ids)
         own = Tokenizer(folder)
         for part in data:
-            for texts, tokens in zip(part.texts, part.tokens, strict=True):
+            for texts, tokens in zip(
+                part.texts, part.tokens.reshape(len(part.texts), -1, part.tokens.shape[-1]), strict=True
+            ):
                 _check(own, texts, ids[tokens])
 
     return artifact("vocabulary", fields, build)

@@ -87,12 +87,31 @@ MISTAKES = [
     ("search.scheduler.rungs=[30, 80]", "search.scheduler.rungs", ["80", "training.steps, 80"]),
     ("search.scheduler.rungs=[30, 20]", "search.scheduler.rungs", ["[30, 20]", "increasing"]),
     ("search.scheduler.rungs=[0]", "search.scheduler.rungs.0", ["greater than or equal to 1", "not 0"]),
-    ("data.languages=[en, xx]", "data.languages", ["'xx'", "en es ja"]),
+    ("data.languages=[en, xx]", "data: languages", ["'xx'", "en es ja"]),
     ("data.languages=[en, es, es]", "data.languages", ["'es'", "twice"]),
     ("data.languages=[es, ja]", "data.languages", ["English (en)", "must be listed"]),
     ("data.languages=[en]", "data.languages", ["at least two"]),
     ("data.retrieval.split=test", "data", ["different splits"]),
     ("data.train.split=test", "data", ["train.split", "not test"]),
+    ("data.languages=[en, EN]", "data.languages", ["'EN'", "such as de, pt-BR"]),
+    ("data.train.splt=test", "data.train.splt", ["unknown", "did you mean data.train.split?"]),
+    ("data.train=emoji", "data.train", ["section of keys", "'emoji'"]),
+    ("data.train={source: emojo}", "data.train: layout", ["emojo needs one", "did you mean source: emoji?"]),
+    ("data.train={source: a.csv, layout: wid}", "data.train: layout", ["did you mean wide?", "'wid'"]),
+    ("data.vqa={source: a.csv, layout: wide}", "data.vqa: layout", ["should be cvqa", "'wide'"]),
+    ("data.train={layout: wide}", "data.train.source", ["is needed"]),
+    ("data.train={source: a.csv, layout: wide, imge: x}", "data.train.imge", ["did you mean data.train.image?"]),
+    ("data.train={source: a.csv, layout: wide, columns: caption}", "data.train.columns", ["'caption' has no {language}"]),
+    ("data.train={source: a.csv, layout: wide, columns: {en: x}}", "train.columns", ["none for language es", "there are en"]),
+    ("data.train={source: a.csv, layout: wide, columns: 3}", "data.train.columns", ["string", "section", "not 3"]),
+    ("data.train={source: a.csv, layout: wide, share: [0.5, 0.5]}", "data.train.share", ["0.5 to 0.5", "smaller"]),
+    ("data.train={source: a.csv, layout: wide, max_bad: 2}", "data.train.max_bad", ["less than or equal to 1", "not 2"]),
+    ("data.train={source: a.csv, layout: per_language}", "data.train.id", ["is needed"]),
+    ("data.train={source: a.csv, layout: per_language, id: x}", "data.train", ["write {language} in source, config or split"]),
+    ("data.vqa={source: a.csv, layout: cvqa, prompt: '{question}'}", "data.vqa.prompt", ["'{question}'", "{answer}"]),
+    ("data.vqa={source: a.csv, layout: cvqa, prompt: '{answer.x}'}", "data.vqa.prompt", ["no other braces"]),
+    ("data.vqa={source: a.csv, layout: cvqa, translation: {langage: en}}", "data.vqa.translation.langage", ["did you mean data.vqa.translation.language?"]),
+    ("data.vqa={source: a.csv, layout: cvqa, translation: {language: xx}}", "vqa.translation.language", ["'xx'", "en es ja"]),
     ("student.text.layers=5", "student.text.layers", ["5", "at most 4"]),
     ("student.image.width=100", "student.image.width", ["100", "multiple", "64"]),
     ("teacher.model.text.width=100", "teacher.model.text.width", ["100", "multiple", "64"]),
@@ -120,6 +139,34 @@ def test_a_mistake_is_one_line_that_names_file_key_value_and_what_would_be_right
     assert key in message
     assert "secret" not in message
     assert all(hint in message for hint in hints), message
+
+
+def test_data_of_ones_own_is_split_by_splits_or_by_shares(tmp_path: Path) -> None:
+    source = f"source: {tmp_path}/rows.csv, layout: wide"
+    shares = [f"data.{key}={{{source}, share: {share}}}" for key, share in (
+        ("train", [0.0, 0.8]), ("retrieval", [0.8, 0.9]), ("test.retrieval", [0.9, 1.0])
+    )]  # fmt: skip
+    config = load_config("emoji_clip", shares)
+    assert config.data.retrieval.share == (0.8, 0.9)  # type: ignore[union-attr]
+    splits = [f"data.train={{{source}}}", f"data.retrieval={{{source}, split: dev}}"]
+    assert load_config("emoji_clip", splits).data.train.split == "train"
+    for override in (f"data.retrieval={{{source}, share: [0.7, 0.9]}}", f"data.test.retrieval={{{source}}}"):
+        with pytest.raises(UserError, match=r"use the same items, .* share: \[0, 0\.9\] and share: \[0\.9, 1\]"):
+            load_config("emoji_clip", [*shares, override])
+
+
+def test_a_path_of_data_stays_itself_when_a_study_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = {
+        "train": "{source: rows.csv, layout: wide}",
+        "retrieval": "{source: owner/set, revision: 0a1b2c, layout: wide}",
+        "test.retrieval": "{source: 's3://bucket/{language}.csv', layout: per_language, id: id}",
+    }
+    data = load_config("emoji_clip", [f"data.{key}={value}" for key, value in sources.items()]).data
+    assert data.train.source == str(tmp_path / "rows.csv")
+    assert (data.retrieval.source, data.test.retrieval.source) == ("owner/set", "s3://bucket/{language}.csv")
 
 
 @pytest.mark.parametrize(

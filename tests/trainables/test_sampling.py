@@ -73,7 +73,9 @@ def test_captions_show_their_image_and_all_get_their_turn() -> None:
     for step in range(40):
         draw = chosen.draw(step)
         assert (data.text_item[draw.texts] == data.image_item[draw.images]).all()
-        np.testing.assert_array_equal(draw.texts, np.stack([draw.controls] * 2))
+        # Captions that are translations of each other stay together.
+        np.testing.assert_array_equal(draw.captions, np.stack([draw.captions[0]] * LANGUAGES))
+        np.testing.assert_array_equal(draw.texts, draw.captions[:2])
         assert draw.present.all()
         assert (draw.languages[0] != draw.languages[1]).all()
         seen |= set(draw.texts[0].tolist())
@@ -106,7 +108,29 @@ def test_missing_captions_are_drawn_only_when_no_others_are_left() -> None:
     for step in range(20):
         draw = chosen.draw(step)
         np.testing.assert_array_equal(draw.present, present[draw.languages, draw.texts])
-        np.testing.assert_array_equal(draw.present.sum(axis=0), np.minimum(present[:, draw.controls].sum(axis=0), 3))
+        of_image = present[:, draw.captions[0]]
+        np.testing.assert_array_equal(draw.present.sum(axis=0), np.minimum(of_image.sum(axis=0), 3))
+
+
+def test_each_language_gives_all_the_captions_that_it_has_of_an_image_and_no_others() -> None:
+    present = np.random.default_rng(1).random((LANGUAGES, 4 * IMAGES)) < 0.5
+    present[0] = True
+    data = captioned(present, captions=4)
+    chosen = sampler(data, batch_size=30, captions=LANGUAGES)
+    seen = np.zeros_like(present)
+    for step in range(60):
+        draw = chosen.draw(step)
+        for language in range(LANGUAGES):
+            has = np.isin(data.image_item[draw.images], data.text_item[present[language]])
+            rows = draw.captions[language][has]
+            assert present[language, rows].all()
+            assert not present[language, draw.captions[language][~has]].any()
+            assert (data.text_item[rows] == data.image_item[draw.images][has]).all()
+            np.testing.assert_array_equal(
+                draw.present[draw.languages == language], has[np.where(draw.languages == language)[1]]
+            )
+            seen[language, rows] = True
+    np.testing.assert_array_equal(seen, present)
 
 
 def test_more_captions_than_languages_give_each_language_once() -> None:

@@ -19,7 +19,7 @@ from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same items give other arrays
+_STAGE_VERSION = 2  # raise it when the same items give other arrays
 _WHITE = "#ffffff"
 _WITHOUT_OUTLINES = "#line{display:none}"
 # Pictures of one emoji in a retrieval gallery: turn in degrees, scale, shift in shares of the width.
@@ -141,19 +141,18 @@ def prepare_questions(
         named = sorted({option for item in items for option in item.options})
         row = {index: place for place, index in enumerate(named)}
         widest = max(len(item.options) for item in items)
-        options = np.full((len(items), widest), -1, np.int32)
+        options = np.full((len(languages), len(items), widest), -1, np.int32)
+        first = len(named) * np.arange(len(languages))[:, None]  # the texts of one language after those of another
         for place, item in enumerate(items):
-            options[place, : len(item.options)] = [row[option] for option in item.options]
-        texts = _names(named, languages)
+            options[:, place, : len(item.options)] = first + [row[option] for option in item.options]
+        texts = [name for names in _names(named, languages) for name in names]
         VisualQuestions(
             languages=list(languages),
             images=np.stack([picture[item.subject] for item in items]),
-            tokens=_tokenise(texts, tokenizer),
+            tokens=tokenizer.encode(texts),
             options=options,
             answer=np.asarray([item.answer for item in items], np.int64),
-            kind=np.asarray([emoji.QUESTION_KINDS.index(item.kind) for item in items], np.int8),
-            kinds=list(emoji.QUESTION_KINDS),
-            texts=texts,
+            texts=[texts],
         ).save(folder)
 
     return artifact("questions", _fields("emoji_vqa", asked, languages, image_size, tokenizer), build)

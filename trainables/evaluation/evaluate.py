@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from trainables.config import Precision
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
 from trainables.evaluation.retrieval import RECALL_AT, ItemNoise, RetrievalScores, average_precision, retrieval_scores
-from trainables.evaluation.vqa import choose, correct_answers, variance_noise, variance_over_languages
+from trainables.evaluation.vqa import accuracies, choose, correct_answers, variance_noise, variance_over_languages
 from trainables.models.dual_encoder import DualEncoder
 
 _IMAGES, _TEXTS = 256, 4096  # encoded at once; a tower may work through them in parts
@@ -26,7 +28,7 @@ class Similarities:
 
     text_precision: Array  # [L, M] average precision of text→image, NaN for a caption that is missing or has no image
     best_images: Array  # [L, M, up to 3] rows of the most similar images
-    option_similarity: Array  # [L, N, C]
+    option_similarity: Array  # [L, N, C]; -inf where there is no option, NaN where the language does not ask the item
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,15 @@ class Evaluation:
 def subset(
     captions: CaptionedImages, questions: VisualQuestions, share: float, seed: int
 ) -> tuple[CaptionedImages, VisualQuestions]:
-    """A fixed random part of the items, for evaluation that is cheap enough to repeat; only the texts they need."""
+    """A fixed random part of the items, for evaluation that is cheap enough to repeat; every language has some."""
     rng = np.random.default_rng(seed)
-    items = np.unique(captions.text_item)
-    items = np.sort(rng.choice(items, max(1, round(share * len(items))), replace=False))
+    items, place = np.unique(captions.text_item, return_inverse=True)
+    named = np.zeros((len(captions.languages), len(items)), np.bool_)
+    languages, rows = np.nonzero(captions.present)
+    named[languages, place[rows]] = True
+    items = items[_part(named, share, rng)]
     texts, images = np.isin(captions.text_item, items), np.isin(captions.image_item, items)
-    rows = np.sort(rng.choice(len(questions.answer), max(1, round(share * len(questions.answer))), replace=False))
-    options = np.asarray(questions.options)[rows]
-    used = np.unique(options[options >= 0])
-    renumbered = np.where(options >= 0, np.searchsorted(used, options), -1).astype(np.int32)
+    asked = _part(questions.asked, share, rng)
     return (
         CaptionedImages(
             languages=captions.languages,
@@ -58,19 +60,25 @@ def subset(
             tokens=captions.tokens[:, texts],
             present=captions.present[:, texts],
             text_item=captions.text_item[texts],
-            texts=[[text for text, kept in zip(row, texts, strict=True) if kept] for row in captions.texts],
+            texts=[list(compress(row, texts)) for row in captions.texts],
         ),
-        VisualQuestions(
-            languages=questions.languages,
-            images=questions.images[rows],
-            tokens=questions.tokens[:, used],
-            options=renumbered,
-            answer=questions.answer[rows],
-            kind=questions.kind[rows],
-            kinds=questions.kinds,
-            texts=[[row[i] for i in used] for row in questions.texts],
+        dataclasses.replace(
+            questions,
+            images=questions.images[asked],
+            options=questions.options[:, asked],
+            answer=questions.answer[asked],
         ),
     )
+
+
+def _part(has: Array, share: float, rng: np.random.Generator) -> Array:
+    """Columns of ``has``, bool [L, N], drawn at random and in order: a share of all, and of those of each language."""
+    drawn = rng.choice(has.shape[1], max(1, round(share * has.shape[1])), replace=False)
+    for own in map(np.flatnonzero, has):
+        missing = max(1, round(share * len(own))) - int(np.isin(own, drawn).sum())
+        if missing > 0:  # never where all languages have the same items
+            drawn = np.concatenate([drawn, rng.choice(np.setdiff1d(own, drawn), missing, replace=False)])
+    return np.sort(drawn)
 
 
 def evaluate(
@@ -93,24 +101,28 @@ def evaluate(
         gallery = _encode_images(model, captions.images, precision)
         pictures = _encode_images(model, questions.images, precision)
         image_item = torch.tensor(captions.image_item, device=device)
-        options = torch.tensor(questions.options, dtype=torch.long, device=device)
         answer = torch.tensor(questions.answer, device=device)
+        asked = questions.asked
         languages: dict[str, dict[str, float]] = {}
         correct, precisions, best, chosen = [], [], [], []
         noise = ItemNoise()
         for place, language in enumerate(captions.languages):
             present = np.asarray(captions.present[place])
+            options = questions.options[place][asked[place]]
+            used = np.unique(options[options >= 0])
             texts, answers_of = _encode_texts(
-                model, captions.tokens[place][present], questions.tokens[place], precision=precision
+                model, captions.tokens[place][present], questions.tokens[used], precision=precision
             )
             text_item = torch.tensor(captions.text_item[present], device=device)
             of_images = average_precision(gallery, texts, image_item, text_item)
             of_texts = average_precision(texts, gallery, text_item, image_item)
             noise.add(*of_images, image_item)
             noise.add(*of_texts, text_item)
-            similarity = choose(pictures, answers_of, options)
-            right = correct_answers(similarity, answer)
-            correct.append(right)
+            rows = np.where(options >= 0, np.searchsorted(used, options), -1)
+            here = torch.from_numpy(asked[place]).to(device)
+            similarity = choose(pictures[here], answers_of, torch.from_numpy(rows).to(device))
+            right = correct_answers(similarity, answer[here])
+            correct.append(torch.zeros(len(here), dtype=torch.bool).masked_scatter(here.cpu(), right.cpu()))
             languages[language] = {
                 **_named(retrieval_scores(*of_images), "i2t"),
                 **_named(retrieval_scores(*of_texts), "t2i"),
@@ -125,18 +137,18 @@ def evaluate(
             nearest[present] = (texts @ gallery.T).topk(shown, dim=1).indices.cpu().numpy()
             precisions.append(precision_here)
             best.append(nearest)
-            chosen.append(similarity.cpu().numpy())
+            chosen.append(np.full((len(here), similarity.shape[1]), np.nan, np.float32))
+            chosen[-1][asked[place]] = similarity.cpu().numpy()
     model.train(was_training)
-    answers = torch.stack(correct).cpu()
-    variance = variance_over_languages(answers)
-    rows = languages.values()
+    answers = torch.stack(correct), torch.from_numpy(asked)
+    variance = variance_over_languages(*answers)
     summary = {
-        "retrieval_map": float(np.mean([(row["map_i2t"] + row["map_t2i"]) / 2 for row in rows])),
+        "retrieval_map": float(np.mean([(row["map_i2t"] + row["map_t2i"]) / 2 for row in languages.values()])),
         "retrieval_map_noise": noise.standard_error(),
-        "vqa_accuracy": float(answers.double().mean()),
+        "vqa_accuracy": float(accuracies(*answers).mean()),
         "vqa_variance": variance,
         "vqa_std": variance**0.5,
-        "vqa_variance_noise": variance_noise(answers, torch.Generator().manual_seed(_NOISE_SEED)),
+        "vqa_variance_noise": variance_noise(*answers, torch.Generator().manual_seed(_NOISE_SEED)),
     }
     return Evaluation(languages, summary, Similarities(np.stack(precisions), np.stack(best), np.stack(chosen)))
 

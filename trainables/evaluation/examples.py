@@ -78,7 +78,7 @@ def _retrieval_cases(captions: CaptionedImages, similarities: Similarities) -> I
 
 
 def _vqa_cases(questions: VisualQuestions, similarities: Similarities) -> Iterator[dict[str, Any]]:
-    answers = np.asarray(questions.answer)
+    answers, (texts,) = np.asarray(questions.answer), questions.texts
     items = np.arange(len(answers))
     for place, language in enumerate(questions.languages):
         similarity = similarities.option_similarity[place]
@@ -86,15 +86,15 @@ def _vqa_cases(questions: VisualQuestions, similarities: Similarities) -> Iterat
         others[items, answers] = -np.inf
         margin = similarity[items, answers] - others.max(axis=1)
         for case, row in _extremes(margin):
-            options = [int(option) for option in questions.options[row] if option >= 0]
+            options = [texts[option] for option in questions.options[place, row] if option >= 0]
             yield {
                 "task": "vqa",
                 "language": language,
                 "case": case,
-                "text": questions.texts[place][options[int(answers[row])]],
+                "text": options[int(answers[row])],
                 "score": float(margin[row]),
                 "shown": [_png(questions.images[row])],
-                "options": [questions.texts[place][option] for option in options],
+                "options": options,
                 "answer": int(answers[row]),
                 "chosen": int(similarity[row].argmax()),
             }

@@ -30,21 +30,37 @@ def correct_answers(similarity: Tensor, answer: Tensor) -> Tensor:
     return (right > others).all(dim=1)
 
 
-def variance_over_languages(correct: Tensor) -> float:
-    """Population variance of accuracy over languages in squared percentage points, from bool [L, N]."""
-    accuracy = 100 * correct.double().mean(dim=1)
+def accuracies(correct: Tensor, asked: Tensor) -> Tensor:
+    """The share of right answers in each language, float64 [L].
+
+    Args:
+        correct: bool [L, N].
+        asked: whether a language asks an item, bool [L, N]; each asks one at least.
+    """
+    return (correct & asked).sum(dim=1).double() / asked.sum(dim=1)
+
+
+def variance_over_languages(correct: Tensor, asked: Tensor) -> float:
+    """Population variance of `accuracies` over languages in squared percentage points."""
+    accuracy = 100 * accuracies(correct, asked)
     return float(accuracy.var(correction=0))
 
 
-def variance_noise(correct: Tensor, generator: torch.Generator) -> float:
+def variance_noise(correct: Tensor, asked: Tensor, generator: torch.Generator) -> float:
     """Standard error of `variance_over_languages` by a bootstrap over items, in squared percentage points.
 
-    Items are drawn with replacement, the same draw in every language, since the languages are asked the same items
-    (Efron & Tibshirani 1993, chapter 6).
+    Items are drawn with replacement, the same draw in every language that is asked them: languages with the same
+    items are paired, languages with items of their own are drawn independently. The draw is stratified by the
+    languages that share an item, so that each keeps its number of items (Efron & Tibshirani 1993, chapters 6 and 8).
     """
-    items = correct.shape[1]
-    draws = torch.multinomial(torch.ones(items), _RESAMPLES * items, replacement=True, generator=generator)
-    counts = torch.zeros(_RESAMPLES, items, dtype=torch.float32)
-    counts.scatter_add_(1, draws.view(_RESAMPLES, items), torch.ones(_RESAMPLES, items))
-    accuracy = 100 * (counts @ correct.float().T.cpu()) / items  # [resamples, L]
+    correct, asked = (correct & asked).float().cpu(), asked.cpu()
+    _, stratum = torch.unique(asked, dim=1, return_inverse=True)
+    right = torch.zeros(_RESAMPLES, len(correct))
+    for members in (torch.nonzero(stratum == number)[:, 0] for number in range(int(stratum.max()) + 1)):
+        items = len(members)
+        draws = torch.multinomial(torch.ones(items), _RESAMPLES * items, replacement=True, generator=generator)
+        counts = torch.zeros(_RESAMPLES, items, dtype=torch.float32)
+        counts.scatter_add_(1, draws.view(_RESAMPLES, items), torch.ones(_RESAMPLES, items))
+        right += counts @ correct[:, members].T
+    accuracy = 100 * right / asked.sum(dim=1)  # [resamples, L]
     return float(accuracy.double().var(dim=1, correction=0).std(correction=1))

@@ -51,9 +51,8 @@ def test_each_language_is_scored_on_its_own_captions(
             assert row[f"map_{direction}"] == pytest.approx(scores.mean_average_precision, rel=1e-4)
             assert row[f"mrr_{direction}"] == pytest.approx(scores.mean_reciprocal_rank, rel=1e-4)
             assert row[f"recall_5_{direction}"] == pytest.approx(scores.recall[5])
-        similarity = choose(
-            pictures, embed(teacher, tokens=few_questions.tokens[place]), torch.tensor(few_questions.options).long()
-        )
+        options = torch.tensor(few_questions.options[place]).long()
+        similarity = choose(pictures, embed(teacher, tokens=few_questions.tokens), options)
         right = correct_answers(similarity, torch.tensor(few_questions.answer))
         assert row["vqa_accuracy"] == pytest.approx(float(right.float().mean()))
         assert row["vqa_items"] == 30
@@ -109,18 +108,55 @@ def test_subset_keeps_whole_items_and_what_each_question_says(
         assert [texts[row] for texts in captions.texts] == [texts[origin] for texts in few_captions.texts]
         np.testing.assert_array_equal(captions.tokens[:, row], few_captions.tokens[:, origin])
     assert len(questions.answer) == 12
-    assert all(len(texts) == questions.tokens.shape[1] for texts in questions.texts)
 
     def sayings(data: VisualQuestions) -> set[tuple[object, ...]]:
         return {
-            (data.images[row].tobytes(), data.answer[row], data.kind[row], language, data.tokens[place, option].tobytes(),
-             data.texts[place][option], slot)
-            for row in range(len(data.answer)) for place, language in enumerate(data.languages)
-            for slot, option in enumerate(data.options[row]) if option >= 0
+            (data.images[row].tobytes(), data.answer[row], language, data.tokens[option].tobytes(), data.texts[0][option], slot)
+            for place, language in enumerate(data.languages) for row in range(len(data.answer))
+            for slot, option in enumerate(data.options[place, row]) if option >= 0
         }  # fmt: skip
 
     assert sayings(questions) < sayings(few_questions)
-    assert (questions.options >= 0).sum() * 3 == len(sayings(questions))
+    assert (questions.options >= 0).sum() == len(sayings(questions))
+
+
+@pytest.fixture(scope="module")
+def unpaired(few_questions: VisualQuestions) -> VisualQuestions:
+    """Of thirty questions English asks all, Japanese the first twenty, Arabic the last five."""
+    options = np.array(few_questions.options)
+    options[1, 20:] = options[2, :25] = -1
+    return dataclasses.replace(few_questions, options=options)
+
+
+def test_each_language_is_scored_on_its_own_questions(
+    teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions, unpaired: VisualQuestions
+) -> None:
+    of_all = evaluate(teacher, few_captions, few_questions, "fp32").similarities.option_similarity
+    found = evaluate(teacher, few_captions, unpaired, "fp32")
+    assert [row["vqa_items"] for row in found.languages.values()] == [30, 20, 5]
+    kept = unpaired.asked
+    np.testing.assert_allclose(found.similarities.option_similarity[kept], of_all[kept], rtol=1e-5)
+    assert np.isnan(found.similarities.option_similarity[~kept]).all()
+    right = correct_answers(torch.tensor(of_all).flatten(0, 1), torch.tensor(few_questions.answer).repeat(3))
+    accuracy = [np.mean(row[asked]) for row, asked in zip(right.view(3, 30).numpy(), kept, strict=True)]
+    assert [row["vqa_accuracy"] for row in found.languages.values()] == pytest.approx(accuracy)
+    assert found.summary["vqa_accuracy"] == pytest.approx(np.mean(accuracy))
+    assert found.summary["vqa_variance"] == pytest.approx(np.var(accuracy) * 1e4)
+    wider = (unpaired.options >= 0).sum(axis=2)
+    assert unpaired.chance == pytest.approx(
+        np.mean([np.mean(1 / row[asked]) for row, asked in zip(wider, kept, strict=True)])
+    )
+
+
+def test_subset_leaves_no_language_without_captions_or_questions(
+    few_captions: CaptionedImages, unpaired: VisualQuestions
+) -> None:
+    present = np.zeros_like(few_captions.present)
+    present[0], present[1, :3], present[2, 7] = True, True, True
+    captions, questions = subset(dataclasses.replace(few_captions, present=present), unpaired, 0.2, seed=0)
+    assert (captions.present.sum(axis=1) >= [4, 1, 1]).all()
+    assert (questions.asked.sum(axis=1) >= [6, 4, 1]).all()
+    assert len(questions.answer) < 15
 
 
 def test_subset_is_fixed_by_its_seed(few_captions: CaptionedImages, few_questions: VisualQuestions) -> None:

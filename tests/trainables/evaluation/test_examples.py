@@ -75,9 +75,8 @@ def test_question_case_shows_its_picture_options_and_choice(
         if row["task"] != "vqa":
             continue
         place = list(few_questions.languages).index(row["language"])
-        options = [
-            [few_questions.texts[place][option] for option in item if option >= 0] for item in few_questions.options
-        ]
+        texts = few_questions.texts[0]
+        options = [[texts[option] for option in item if option >= 0] for item in few_questions.options[place]]
         item = options.index(row["options"])
         assert [picture(png) for png in row["shown"]] == [pictures[item]]
         assert row["answer"] == few_questions.answer[item]

@@ -1,0 +1,83 @@
+"""Studies on data of the user's own, in every layout."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+from study.config import load_config
+from tests.own_data import SPOKEN, cvqa_rows, items, save_cvqa, save_per_language, save_wide
+from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree
+
+if TYPE_CHECKING:
+    from tests.study.tiny import Study
+
+LANGUAGES = ("en", "es", "tr")
+SIZE = 24
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The `data` section of a study whose training data is wide, its galleries per_language and its questions cvqa."""
+    folder = tmp_path_factory.mktemp("data")
+    save_wide(folder / "train.parquet", items("train", LANGUAGES, SIZE, 1500))
+    own = {}
+    for split in ("validation", "test"):
+        gallery = save_per_language(folder / split, items(split, LANGUAGES, SIZE))
+        questions = save_cvqa(folder / f"{split}-questions", cvqa_rows(split, LANGUAGES[1:], SIZE))
+        own[split] = {
+            "retrieval": {
+                "source": str(gallery / "{language}.jsonl"),
+                "layout": "per_language",
+                "id": "key",
+                "image": "picture",
+                "caption": "text",
+            },
+            "vqa": {
+                "source": str(questions),
+                "layout": "cvqa",
+                "id": "ID",
+                "names": {language: SPOKEN[language] for language in LANGUAGES[1:]},
+                "translation": {"language": "en"},
+                "prompt": "{answer}",
+            },
+        }
+    return {
+        "languages": list(LANGUAGES),
+        "train": {
+            "source": str(folder / "train.parquet"),
+            "layout": "wide",
+            "id": "id",
+            "columns": "caption_{language}",
+            "share": [0.0, 0.9],
+        },
+        **own["validation"],
+        "test": own["test"],
+    }
+
+
+def test_a_study_of_ones_own_data_ends_with_a_front(study: Study, settings: dict[str, object]) -> None:
+    outcome = study.run(f"data={json.dumps(settings)}", "search.trials=3")
+    assert outcome.code == 0, study.runs[0].said()
+    check_that_optuna_and_ledger_agree(study)
+    front = study.read("results/front.json")
+    assert front["members"]
+    scores = study.read("teacher.json")["scores"]["validation"]["languages"]
+    asked = {language: row["vqa_items"] for language, row in scores.items()}
+    assert asked["en"] == asked["es"] + asked["tr"]  # the translations of all
+    languages = pd.read_parquet(study.folder / "results" / "languages.parquet")
+    assert set(languages["language"]) == set(LANGUAGES)
+    assert load_config(str(study.folder / "config.yaml")).data.train.source == settings["train"]["source"]  # type: ignore[index]
+    check_that_nothing_is_left(study.runs[0])
+
+
+def test_data_that_cannot_be_used_ends_a_study_in_one_line(study: Study, settings: dict[str, object]) -> None:
+    broken = {**settings, "retrieval": {**settings["retrieval"], "min_items": 10_000}}  # type: ignore[dict-item]
+    outcome = study.run(f"data={json.dumps(broken)}")
+    assert outcome.code == 2
+    (line,) = [line for line in outcome.errors.splitlines() if line.startswith("study.run: ")]
+    assert line.startswith("study.run: data.retrieval: fewer than min_items, 10000, usable items in en (")
+    check_that_nothing_is_left(study.runs[0])

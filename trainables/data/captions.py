@@ -1,0 +1,263 @@
+"""Captioned pictures of the user's own, in the layouts `wide` and `per_language`, as prepared arrays.
+
+Rows are read in batches and written as they come: what stays in memory is a few bytes a row, not its text or picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.artifacts import artifact
+from trainables.data.gallery import Pixels, batches, write_pictures
+from trainables.data.headers import check_image
+from trainables.data.prepared import Array, TextWriter, save_array
+from trainables.data.report import DataError, DataReport
+from trainables.data.settings import PerLanguageCaptions, WideCaptions
+from trainables.data.sources import Rows, identities, in_share, open_rows
+
+if TYPE_CHECKING:
+    from trainables.models.tokenizer import Tokenizer
+
+_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_TEXTS = 4096  # items whose captions are read at once
+_MOST_CAPTIONS = 255  # of one item in one language
+
+
+@dataclass(frozen=True)
+class Table:
+    """Opened captions in L languages: K items, each a row in the table of every language that has it."""
+
+    key: str  # of the configuration
+    tables: Sequence[Rows]  # [L], the same object for languages that share one
+    columns: Sequence[str]  # [L]
+    rows: Array  # int64 [L, K], -1 where a language lacks an item
+    image: str
+    languages: Sequence[str]
+
+    @property
+    def items(self) -> Array:
+        return np.arange(self.rows.shape[1])
+
+    def captions(self, items: Array) -> list[list[Any]]:
+        """What the data has as captions of some items, [L][items]; None where a language lacks an item."""
+        found = []
+        for table, column, rows in zip(self.tables, self.columns, self.rows[:, items], strict=True):
+            there = np.flatnonzero(rows >= 0)
+            cells: list[Any] = [None] * len(items)
+            for place, cell in zip(there, table.take([column], rows[there])[column], strict=True):
+                cells[place] = cell
+            found.append(cells)
+        return found
+
+    def pictures(self, items: Array) -> list[tuple[Any, str | None]]:
+        """What the data has as the pictures of some items, and what paths are relative to: of the first language that
+        has a picture of the item."""
+        pictured = np.asarray([self.image in table.table.column_names for table in self.tables])
+        there = (self.rows[:, items] >= 0) & pictured[:, None]
+        found: list[tuple[Any, str | None]] = [(None, None)] * len(items)
+        for language in np.unique(there.argmax(axis=0)):
+            places = np.flatnonzero((there.argmax(axis=0) == language) & there[language])
+            table = self.tables[language]
+            if len(places):
+                cells = table.take([self.image], self.rows[language, items[places]])[self.image]
+                for place, cell in zip(places, cells, strict=True):
+                    found[place] = cell, table.base
+        return found
+
+    def name(self, item: int) -> str:
+        """An item's row as its user would find it, counted from 0."""
+        language = int((self.rows[:, item] >= 0).argmax())
+        row = f"row {self.rows[language, item]}"
+        return row if len({id(table) for table in self.tables}) == 1 else f"{row} of {self.languages[language]}"
+
+
+def open_captions(
+    key: str, source: WideCaptions | PerLanguageCaptions, languages: tuple[str, ...]
+) -> tuple[Table, DataReport]:
+    """The captions of a source in these languages, and a report of the ids that cannot be used.
+
+    Raises:
+        DataError: if something of it is not there.
+    """
+    needed, places = source.needed(languages), source.places(languages)
+    if isinstance(source, WideCaptions):
+        columns = [source.column(language) for language in languages]
+        tables = [open_rows(key, places[languages[0]], source.revision, needed)] * len(languages)
+    else:
+        columns = [source.caption] * len(languages)
+        tables = [open_rows(key, place, source.revision, needed) for place in places.values()]
+        check_image(key, source.image, [table.table.column_names for table in tables])
+    distinct = {id(table): table for table in tables}
+    hashed = {number: identities(table, source.id) for number, table in distinct.items()}
+    parts = {number: known & in_share(hashes, source.share) for number, (hashes, known) in hashed.items()}
+    total = sum(int((part | ~hashed[number][1]).sum()) for number, part in parts.items())
+    report = DataReport(key, total, source.max_bad)
+    chosen: dict[int, tuple[Array, Array]] = {}
+    for number, part in parts.items():
+        hashes, known_ids = hashed[number]
+        of = "" if len(distinct) == 1 else f" of {languages[[id(table) for table in tables].index(number)]}"
+        for row in np.flatnonzero(~known_ids):
+            report.add(f"row {row}{of}", "no id")
+        rows = np.flatnonzero(part)
+        _, first = np.unique(hashes[rows], return_index=True)
+        for row in np.setdiff1d(rows, rows[first]):
+            report.add(f"row {row}{of}", "duplicate id")
+        rows = rows[np.sort(first)]
+        chosen[number] = hashes[rows], rows
+    report.check()
+    if len(distinct) == 1:
+        rows = next(iter(chosen.values()))[1]
+        joined = np.broadcast_to(rows, (len(languages), len(rows)))
+    else:
+        joined = _join([chosen[id(table)] for table in tables])
+    return Table(key, tables, columns, joined, source.image, languages), report
+
+
+def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
+    """The row of each item in each language, int64 [L, K], -1 for none, from the ids and rows of each language.
+
+    Items are in the order of the first language, then those that only the next ones have.
+    """
+    every = np.concatenate([hashes for hashes, _ in parts])
+    _, first = np.unique(every, return_index=True)
+    items = every[np.sort(first)]
+    order = np.argsort(items)
+    joined = np.full((len(parts), len(items)), -1, np.int64)
+    for language, (hashes, rows) in enumerate(parts):
+        joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
+    return joined
+
+
+def _clean(cell: Any) -> tuple[list[str], list[str]]:
+    """The captions in a cell, and what is wrong with the others; nothing is wrong with a cell that holds none."""
+    texts, mistakes = [], []
+    for caption in cell if isinstance(cell, list) else [] if cell is None else [cell]:
+        if caption is None:
+            continue
+        if not isinstance(caption, str):
+            mistakes.append(f"a caption is no text but {type(caption).__name__}")
+        elif not (text := " ".join(caption.split())):
+            mistakes.append("empty caption")
+        else:
+            texts.append(text)
+    return texts[:_MOST_CAPTIONS], mistakes
+
+
+def training_texts(key: str, source: WideCaptions | PerLanguageCaptions, languages: tuple[str, ...]) -> Iterator[str]:
+    """Every caption of a source in the given languages, for fitting a tokenizer."""
+    table, _ = open_captions(key, source, languages)
+    for items in batches(table.items, _TEXTS):
+        for cells in table.captions(items):
+            for cell in cells:
+                yield from _clean(cell)[0]
+
+
+def prepare_captions(
+    key: str,
+    source: WideCaptions | PerLanguageCaptions,
+    languages: tuple[str, ...],
+    control: str | None,
+    pixels: Pixels,
+    tokenizer: Tokenizer,
+) -> Path:
+    """The folder of `CaptionedImages` of a source, with a ``data_report.json``.
+
+    Several captions of an item in a language become several text rows of that item. ``key``: where in the
+    configuration the source is. ``control``: the language in which every item must have a caption, if one does.
+
+    Raises:
+        DataError: if the data cannot be used, saying why.
+    """
+    table, report = open_captions(key, source, languages)
+
+    def build(folder: Path) -> None:
+        counts = _count(table, control, report)
+        usable = np.flatnonzero(counts.any(axis=0))
+        _check(table, report, counts[:, usable], source.min_items)
+        kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report)
+        _check(table, report, counts[:, kept], source.min_items)
+        _write_texts(folder, table, kept, counts[:, kept], tokenizer)
+        report.save(
+            folder,
+            items=len(kept),
+            languages={
+                language: {"items": int((of > 0).sum()), "captions": int(of.sum()), "missing": int((of == 0).sum())}
+                for language, of in zip(languages, counts[:, kept], strict=True)
+            },
+        )
+
+    fields = {
+        "source": source.model_dump(mode="json"),
+        "data": [rows.content(source.image) for rows in table.tables],
+        "languages": list(languages),
+        "control": control,
+        "pixels": [pixels.size, pixels.fit, pixels.interpolation],
+        "tokenizer": tokenizer.fingerprint,
+        "stage": _STAGE_VERSION,
+    }
+    return artifact("captions", fields, build)
+
+
+def _count(table: Table, control: str | None, report: DataReport) -> Array:
+    """How many captions each language has of each item, uint8 [L, K]; none of an item that cannot be used."""
+    counts = np.zeros(table.rows.shape, np.uint8)
+    needed = None if control is None else list(table.languages).index(control)
+    for items in batches(table.items, _TEXTS):
+        for language, cells in enumerate(table.captions(items)):
+            for item, cell in zip(items, cells, strict=True):
+                texts, mistakes = _clean(cell)
+                counts[language, item] = len(texts)
+                for mistake in mistakes:
+                    report.add(table.name(int(item)), mistake, table.languages[language])
+        for item in items[~counts[:, items].any(axis=0)]:
+            report.add(table.name(int(item)), "no caption")
+        if needed is not None:
+            for item in items[counts[:, items].any(axis=0) & (counts[needed, items] == 0)]:
+                report.add(table.name(int(item)), f"no caption in {control}, the control language")
+                counts[:, item] = 0
+    return counts
+
+
+def _check(table: Table, report: DataReport, counts: Array, fewest: int) -> None:
+    report.check()
+    if not counts.shape[1]:
+        raise DataError(f"{table.key}: not one usable row is left of {len(table.tables[0])}")
+    items = (counts > 0).sum(axis=1)
+    report.check_languages(dict(zip(table.languages, map(int, items), strict=True)), fewest)
+
+
+def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokenizer: Tokenizer) -> None:
+    """Everything of `CaptionedImages` but the images: item i is the i-th of ``kept``."""
+    width = counts.max(axis=0).astype(np.int64)  # text rows of each item
+    start = np.concatenate([[0], np.cumsum(width)])
+    tokens = np.lib.format.open_memmap(
+        folder / "tokens.npy", "w+", np.int32, (len(counts), int(start[-1]), tokenizer.context_length)
+    )
+    present = np.zeros(tokens.shape[:2], np.bool_)
+    with TextWriter(folder, "texts", len(counts)) as writer:
+        for places in batches(np.arange(len(kept)), _TEXTS):
+            first, rows = start[places[0]], int(width[places].sum())
+            columns = []
+            for language, cells in enumerate(table.captions(kept[places])):
+                texts = [""] * rows
+                for place, cell in zip(places, cells, strict=True):
+                    found = _clean(cell)[0]
+                    here = int(start[place] - first)
+                    texts[here : here + len(found)] = found
+                there = np.asarray([text != "" for text in texts])
+                encoded = tokenizer.encode([text for text in texts if text])
+                tokens[language, first + np.flatnonzero(there)] = encoded
+                present[language, first : first + rows] = there
+                columns.append(texts)
+            writer.write(columns)
+    tokens.flush()
+    save_array(folder / "present.npy", present)
+    save_array(folder / "image_item.npy", np.arange(len(kept)))
+    save_array(folder / "text_item.npy", np.repeat(np.arange(len(kept)), width))
+    (folder / "languages.json").write_text(json.dumps(list(table.languages)), encoding="utf-8")

@@ -1,0 +1,245 @@
+"""Where pictures, captions and questions come from, as a study's configuration says it: typed, checked, nothing read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+
+from trainables.data.emoji import Split
+from trainables.models.spec import Count, Typed
+
+PLACEHOLDER = "{language}"
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # the form of a BCP 47 tag (RFC 5646, section 2.1)
+
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+
+
+class EmojiCaptions(Typed):
+    """The embedded pictures with their names."""
+
+    source: Literal["emoji"] = "emoji"
+    split: Split = "train"
+
+
+class EmojiQuestions(Typed):
+    """Multiple-choice questions on the embedded pictures, drawn in a style that training does not show."""
+
+    source: Literal["emoji_vqa"] = "emoji_vqa"
+    split: Literal["validation", "test"] = "validation"
+
+
+class OwnData(Typed):
+    """Data of the user's own, on the hub or in files, read by the `datasets` library."""
+
+    # The commit of a hub data set, so that the data stays what it is; null for files.
+    revision: str | None = None
+    # A hub id; or a folder (of `save_to_disk`, of data files, or of pictures with a metadata file), a file or a glob of
+    # them, here or at an fsspec URL.
+    source: str
+    config: str | None = None  # a hub data set's configuration
+    split: str = "train"
+    # Items whose hash, a number from 0 to 1 that their id alone decides, is at least the first and below the second.
+    share: tuple[Share, Share] = (0.0, 1.0)
+    image: str = "image"  # the column of pictures
+    max_bad: Share = 0.01  # of the rows may be bad: they are skipped; more are refused
+    min_items: Count = 10  # in every language
+
+    @field_validator("source")
+    @classmethod
+    def _is_whole(cls, source: str, info: ValidationInfo) -> str:
+        """A path is made absolute: the stages of a study may run elsewhere, and it may go on from another folder."""
+        if info.data.get("revision") is not None or "://" in source:
+            return source
+        return str(Path(source).expanduser().absolute())
+
+    @field_validator("share")
+    @classmethod
+    def _rises(cls, share: tuple[float, float]) -> tuple[float, float]:
+        if share[0] >= share[1]:
+            raise ValueError(f"from {share[0]:g} to {share[1]:g} is no part of the items: the first must be smaller")
+        return share
+
+    def places(self, languages: tuple[str, ...]) -> dict[str, tuple[str, str | None, str]]:
+        """Source, configuration and split of each language: the same for all but in `PerLanguageCaptions`."""
+        return dict.fromkeys(languages, (self.source, self.config, self.split))
+
+    def needed(self, languages: tuple[str, ...]) -> dict[str, str]:
+        """The columns that must be there, by the setting that names each."""
+        return {"image": self.image}
+
+
+class WideCaptions(OwnData):
+    """A row an item: a picture, and a column a language, each a caption or a list of captions."""
+
+    layout: Literal["wide"]
+    id: str | None = None  # the column of ids; without one every row is an item of its own
+    columns: str | dict[str, str] = PLACEHOLDER  # a pattern of column names, or the column of each language
+
+    @field_validator("columns")
+    @classmethod
+    def _differ(cls, columns: str | dict[str, str]) -> str | dict[str, str]:
+        if isinstance(columns, str) and PLACEHOLDER not in columns:
+            raise ValueError(f"{columns!r} has no {PLACEHOLDER}: it would be the same column in every language")
+        return columns
+
+    def needed(self, languages: tuple[str, ...]) -> dict[str, str]:
+        captions = {f"columns.{language}": self.column(language) for language in languages}
+        return super().needed(languages) | captions | ({"id": self.id} if self.id else {})
+
+    def column(self, language: str) -> str:
+        """The column of a language.
+
+        Raises:
+            ValueError: if the languages are listed, and this one is not among them.
+        """
+        if isinstance(self.columns, str):
+            return self.columns.replace(PLACEHOLDER, language)
+        if language not in self.columns:
+            raise ValueError(f"columns: none for language {language}: there are {', '.join(self.columns)}")
+        return self.columns[language]
+
+
+class PerLanguageCaptions(OwnData):
+    """A split, a configuration or a file a language, whose rows are joined by their ids.
+
+    What differs is said by `{language}` in `source`, `config` or `split`.
+    """
+
+    layout: Literal["per_language"]
+    id: str  # the column by which the languages are joined
+    caption: str = "caption"  # the column of captions, each one or a list
+    names: dict[str, str] = Field(default={})  # what the data calls a language, where that is not its code
+
+    @model_validator(mode="after")
+    def _languages_differ(self) -> Self:
+        if not any(PLACEHOLDER in part for part in (self.source, self.config or "", self.split)):
+            raise ValueError(
+                f"a file, a configuration or a split a language: write {PLACEHOLDER} in source, config or split, for "
+                f"example split: '{PLACEHOLDER}'"
+            )
+        return self
+
+    def needed(self, languages: tuple[str, ...]) -> dict[str, str]:
+        return {"id": self.id, "caption": self.caption}  # one language may have the pictures of all
+
+    def places(self, languages: tuple[str, ...]) -> dict[str, tuple[str, str | None, str]]:
+        found = {}
+        for language in languages:
+            name = self.names.get(language, language)
+            source, config, split = (
+                part and part.replace(PLACEHOLDER, name) for part in (self.source, self.config, self.split)
+            )
+            assert source
+            assert split
+            found[language] = (source, config, split)
+        return found
+
+
+class Translation(Typed):
+    """The same questions in one more language, in columns of their own."""
+
+    language: str
+    question: str = "Translated Question"
+    options: str = "Translated Options"
+
+
+class OwnQuestions(OwnData):
+    """Multiple-choice questions, a row a question and language, as CVQA has them (arXiv 2406.05967)."""
+
+    layout: Literal["cvqa"]
+    # Rows of one id are one question in several languages; without a column of ids every row is a question of its own.
+    id: str | None = None
+    question: str = "Question"
+    options: str = "Options"  # a list of 2 to 26 answers, or one string that lists them
+    label: str = "Label"  # the right one: its place counted from 0, its letter or its text
+    language: str = "Subset"
+    # What the language column calls a language, where that is not its code; of a pair such as ('Spanish', 'Mexico') the
+    # whole, or its first part.
+    names: dict[str, str | tuple[str, ...]] = Field(default={})
+    translation: Translation | None = None
+    prompt: str = "{question} {answer}"  # what is compared with the picture
+
+    @field_validator("prompt")
+    @classmethod
+    def _holds_the_answer(cls, prompt: str) -> str:
+        fields = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        if "answer" not in fields or not fields <= {"question", "answer"}:
+            raise ValueError(f"{prompt!r} should contain {{answer}}, may contain {{question}}, and no other braces")
+        return prompt
+
+    def needed(self, languages: tuple[str, ...]) -> dict[str, str]:
+        columns = {name: getattr(self, name) for name in ("question", "options", "label", "language")}
+        if self.translation:
+            columns["translation.question"] = self.translation.question
+            columns["translation.options"] = self.translation.options
+        return super().needed(languages) | columns | ({"id": self.id} if self.id else {})
+
+    def language_names(self, language: str) -> tuple[str, ...]:
+        """What the language column may call a language."""
+        names = self.names.get(language, language)
+        return (names,) if isinstance(names, str) else names
+
+
+def check_language(language: str) -> None:
+    """Raises:
+    ValueError: if it does not have the form of a BCP 47 code.
+    """
+    if not _LANGUAGE.fullmatch(language):
+        raise ValueError(f"'{language}' is no language code such as de, pt-BR or zh-Hant (BCP 47)")
+
+
+def share_items(first: Typed, second: Typed) -> bool:
+    """Whether two sources name the same rows, as far as their configuration says."""
+    if isinstance(first, OwnData) and isinstance(second, OwnData):
+        same = all(getattr(first, name) == getattr(second, name) for name in ("source", "revision", "config", "split"))
+        return same and max(first.share[0], second.share[0]) < min(first.share[1], second.share[1])
+    return first == second
+
+
+def _kind(value: Any) -> str:
+    layout = value.get("layout") if isinstance(value, dict) else getattr(value, "layout", None)
+    return f"[{layout or 'embedded'}]"  # pydantic puts it into the key of a mistake: see `study.mistakes`
+
+
+def _with_layout(embedded: str, layouts: tuple[str, ...]) -> Any:
+    def check(value: Any) -> Any:
+        if isinstance(value, Typed):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"should be a section of keys and values, not {value!r}")
+        source, layout = value.get("source", embedded), value.get("layout")
+        if layout is None:
+            if source == embedded:
+                return value
+            near = difflib.get_close_matches(str(source), [embedded], 1)
+            raise ValueError(
+                f"layout: {source} needs one, {' or '.join(layouts)}"
+                + (f"; or did you mean source: {near[0]}?" if near else "")
+            )
+        if layout not in layouts:
+            near = difflib.get_close_matches(str(layout), layouts, 1)
+            raise ValueError(
+                f"layout: should be {' or '.join(layouts)}{f' (did you mean {near[0]}?)' if near else ''}, not {layout!r}"
+            )
+        return value
+
+    return BeforeValidator(check)
+
+
+CaptionSource = Annotated[
+    Annotated[EmojiCaptions, Tag("[embedded]")]
+    | Annotated[WideCaptions, Tag("[wide]")]
+    | Annotated[PerLanguageCaptions, Tag("[per_language]")],
+    Discriminator(_kind),
+    _with_layout("emoji", ("wide", "per_language")),
+]
+QuestionSource = Annotated[
+    Annotated[EmojiQuestions, Tag("[embedded]")] | Annotated[OwnQuestions, Tag("[cvqa]")],
+    Discriminator(_kind),
+    _with_layout("emoji_vqa", ("cvqa",)),
+]
