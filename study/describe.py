@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from study.checks import check_data, checked_space
+    from study.models import check_student
 
     config = load_config(options.config, options.overrides)
     check_student(config)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -89,6 +90,20 @@ def on_meta(spec: ModelSpec) -> DualEncoder:
         return build_model(spec, seed=0)
 
 
+@contextmanager
+def _meta() -> Iterator[None]:
+    """New tensors have no storage, and transformers does not ask what is in a mask to save computing with it."""
+    from transformers import masking_utils
+
+    asked = masking_utils._ignore_bidirectional_mask_sdpa
+    masking_utils._ignore_bidirectional_mask_sdpa = lambda *_arguments, **_names: False
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        masking_utils._ignore_bidirectional_mask_sdpa = asked
+
+
 def parameters_by_part(model: DualEncoder) -> dict[Part, int]:
     """The parameters of each part; they add up to `DualEncoder.parameter_count`."""
     layers: tuple[tuple[Part, list[str]], ...] = (
@@ -108,7 +123,7 @@ def step_cost(
 ) -> StepCost:
     """The cost of a step whose batch is shared by ``workers``; ``captions``: of an image; ``queue_size``: of DR."""
     model = on_meta(student)
-    with torch.device("meta"), FlopCounterMode(display=False) as flops:
+    with _meta(), FlopCounterMode(display=False) as flops:
         step = Step(model, teacher, batch_size, captions, workers, queue_size)
         kept = _Kept(nn.ModuleList([model, step.projections]))
         with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
@@ -206,7 +221,7 @@ def encoding_cost(spec: ModelSpec, images: int, texts: int) -> EncodingCost:
             encode(count)
         return tracked.peak
 
-    with torch.device("meta"), torch.no_grad():
+    with _meta(), torch.no_grad():
         most = max(peak(encode_images, images), peak(encode_texts, texts))
         weights = sum(map(_bytes, model.parameters()))
         return EncodingCost(flops(encode_images), flops(encode_texts), images, texts, weights + most)

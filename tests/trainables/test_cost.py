@@ -22,7 +22,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 def narrow(family: Family) -> ModelSpec:
     """A student of the tiny teacher whose text tower is half as wide."""
     spec = tiny_spec(family)
-    return spec.model_copy(update={"text": spec.text.model_copy(update={"width": 32})})
+    return spec.model_copy(update={"text": spec.text.resized(spec.text.layers, 32)})
 
 
 @every_family

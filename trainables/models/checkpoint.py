@@ -24,6 +24,9 @@ TRANSFORMERS_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 # transformers' model types of SigLIP2: of a fixed resolution, and NaFlex.
 SIGLIP2_TYPES = ("siglip", "siglip2")
 _LONGEST_REASON = 200  # characters
+# What the hub has as configurations of the presets' teachers: their sizes are known without reaching it.
+_ARCHITECTURES = Path(__file__).parent / "architectures"
+_CONFIGS = {TRANSFORMERS_CONFIG, OPEN_CLIP_CONFIG, "preprocessor_config.json", "processor_config.json"}
 _HUB_PREFIX = "hf-hub:"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OPEN_CLIP_NAME = re.compile(r"([\w.-]+):([\w.-]+)")
@@ -49,6 +52,8 @@ class Repository:
         """
         if self.is_local:
             return Path(self.name)
+        if (known := _ARCHITECTURES / self.name).is_dir() and set(patterns) <= _CONFIGS:
+            return known
         from huggingface_hub import snapshot_download
 
         try:

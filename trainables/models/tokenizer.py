@@ -40,9 +40,8 @@ class Tokenizer:
             FileNotFoundError: if there is no tokenizer in the folder.
             ValueError: if its file leaves the length open, and it is not given.
         """
-        content = (folder / TOKENIZER_FILE).read_bytes()
         self.folder = folder
-        self._backend = Backend.from_buffer(content)
+        self._backend = Backend.from_buffer((folder / TOKENIZER_FILE).read_bytes())
         if context_length is not None:
             known = self._backend.padding
             _cut_and_pad(self._backend, context_length, int(known["pad_id"]) if known else PAD_ID)
@@ -50,16 +49,16 @@ class Tokenizer:
         if cut is None or padding is None:
             raise ValueError(f"{folder / TOKENIZER_FILE} leaves the length of texts open")
         self.context_length, self.pad_id = int(cut["max_length"]), int(padding["pad_id"])
+        content = self._backend.to_str()
         self.cleaning: Cleaning | None = None
         self._clean: Callable[[str], str] | None = None
         if (folder / CLEANING_FILE).exists():
             from open_clip.tokenizer import get_clean_fn
 
-            cleaning = (folder / CLEANING_FILE).read_bytes()
-            self.cleaning = json.loads(cleaning)["clean"]
+            self.cleaning = json.loads((folder / CLEANING_FILE).read_text(encoding="utf-8"))["clean"]
             self._clean = get_clean_fn(self.cleaning)
-            content += cleaning
-        self.fingerprint = f"{hashlib.sha256(content).hexdigest()[:16]}-{self.context_length}"
+            content += str(self.cleaning)
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def vocab_size(self) -> int:

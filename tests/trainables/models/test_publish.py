@@ -69,5 +69,5 @@ def test_library_squashes_pictures_of_any_size(published: tuple[DualEncoder, Pat
     size = model.spec.image.image_size
     squashed = torch.tensor(np.asarray(picture.resize((size, size), way)))[None]
     found = library_pixels(model.spec.family, folder, picture)
-    grey_level = 1.001 / 255 / min(model.normalisation[1])  # transformers rounds otherwise than Pillow
+    grey_level = 1.001 / 255 / min(model.spec.preprocess.deviation)  # transformers rounds otherwise than Pillow
     torch.testing.assert_close(found, model.preprocess(squashed), rtol=0, atol=grey_level)
