@@ -71,7 +71,10 @@ class Tokenizer:
         return np.asarray([row.ids for row in encoded], np.int32).reshape(-1, self.context_length)
 
     def decode(self, tokens: Array) -> list[str]:
-        return list(self._backend.decode_batch([[int(token) for token in row] for row in tokens]))
+        """The texts, without marks, as far as the tokenizer keeps them."""
+        lengths = np.where(tokens != self.pad_id, np.arange(1, tokens.shape[1] + 1), 0).max(axis=1, initial=0)
+        rows = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+        return list(self._backend.decode_batch(rows))
 
     def save(self, folder: Path) -> None:
         """Write it into ``folder``, with its length: from there it can be opened without one.
