@@ -94,11 +94,12 @@ def _export(trial: CompleteTrial, folder: Path) -> None:
     """Write model and card apart, then move them into ``folder``.
 
     Raises:
-        ExportError: if the student cannot be read.
+        ExportError: if the student cannot be read, or its weights not be written.
         OSError: if the folder cannot be written.
     """
     model, tokenizer = _load(trial.folder / "checkpoint")
 
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     from trainables.model_card import write_model_card
@@ -109,7 +110,10 @@ def _export(trial: CompleteTrial, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as name:
         temporary = Path(name)
         write_json(temporary / _MARK, _mark(trial))
-        publish(model, tokenizer, temporary, folder)
+        try:
+            publish(model, tokenizer, temporary, folder)
+        except SafetensorError as error:  # as safetensors says that a disk is full
+            raise ExportError(f"{folder} cannot be written ({error}): name another folder with --to") from None
         write_model_card(trial, model, temporary)
         # The mark first: a folder that an interrupted command left can be written to again.
         for path in sorted(temporary.iterdir(), key=lambda path: path.name != _MARK):

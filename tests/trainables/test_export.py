@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ with torch.no_grad():
 {loader}
 assert not any(name.partition(".")[0] in ("trainables", "study") for name in sys.modules)
 np.savez(out, image=image, text=text, logits=logits)
+# What the model card says, word by word.
+program = open(folder + "/README.md").read().partition("```python\\n")[2].partition("```")[0]
+Image.new("RGBA", (9, 7), "red").save("cat.png")
+exec(program.replace("path/to/this/folder", folder))
 """
 
 
@@ -226,6 +230,16 @@ def test_folder_of_others_is_refused_and_an_earlier_export_replaced(
     assert f"{target} is not empty, it holds README.md" in refusal(capsys, made, NUMBER, "--to", target)
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     assert "file/below" in refusal(capsys, made, NUMBER, "--to", tmp_path / "file" / "below")
+
+
+def test_full_disk_is_one_line(
+    made: Path, capsys: pytest.CaptureFixture[str], small_disks: Callable[[str], Path]
+) -> None:
+    disk = small_disks("256k")
+    line = refusal(capsys, made, NUMBER, "--to", disk / "student")
+    assert f"{disk}/student" in line
+    assert "No space left" in line
+    assert list((disk / "student").iterdir()) == []
 
 
 def test_refusals_load_nothing_slow(made: Path) -> None:

@@ -160,7 +160,7 @@ def test_prepared_tokens_read_through_the_vocabulary_are_the_trimmed_tokenizers(
 
 
 def test_a_text_that_a_trimmed_tokenizer_would_split_otherwise_is_found(trimmed: Trimmed, tmp_path: Path) -> None:
-    wrong = replace(trimmed.data, texts=[["one more"], *trimmed.data.texts[1:]], tokens=trimmed.data.tokens.copy())
+    wrong = replace(trimmed.data, texts=[["one more", *trimmed.data.texts[0][1:]], *trimmed.data.texts[1:]], tokens=trimmed.data.tokens.copy())
     wrong.save(tmp_path / "captions")
     with pytest.raises(ValueError, match="'one more' does not keep its pieces"):
         trimmed_vocabulary(trimmed.tokenizer, [tmp_path / "captions"], [])
