@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 # Runs the command, then says which of the slow libraries it has imported.
 WATCHED = """
 import atexit, sys
-atexit.register(lambda: print("imported:", *sorted({"ray", "torch", "transformers", "open_clip"} & set(sys.modules))))
+atexit.register(lambda: print("imported:", *sorted({"ray", "torch", "transformers", "open_clip", "datasets"} & set(sys.modules))))
 from study.run import main, refuse_changes
 sys.exit(main(sys.argv[1:]))
 """
@@ -56,6 +56,7 @@ def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
         (["--address", "head"], ["--address head", "10.0.0.1:6379"]),
         (["--set", "search.start_from=[elsewhere]"], ["search.start_from", "elsewhere", "known"]),
         (["--set", "search.confirm.seed=1"], ["search.confirm.seed", "search.confirm.seeds"]),
+        (["--set", "data.train={source: gone/rows.csv, layout: wide}"], ["data.train.source", "no folder", "gone"]),
         (["--set", "tracking.mlflow=env:NO_SUCH"], ["tracking.mlflow", "NO_SUCH is not set"]),
         (["--set", "storage.path=FILE/runs"], ["storage.path", "FILE/runs/emoji-clip", "--set storage.path="]),
         (["--set", "storage.path=HELD"], ["HELD/emoji-clip", "already running", f"process {os.getpid()} "]),

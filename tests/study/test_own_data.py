@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from study.config import load_config
-from tests.own_data import SPOKEN, cvqa_rows, items, save_cvqa, save_per_language, save_wide
+from tests.own_data import cvqa_rows, items, save_cvqa, save_per_language, save_wide
 from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree
 
 if TYPE_CHECKING:
     from tests.study.tiny import Study
 
-LANGUAGES = ("en", "es", "tr")
+LANGUAGES = ("en", "es-419", "tr")  # one that the embedded data does not know by this name
+STORED = ("en", "es", "tr")
 SIZE = 24
 
 
@@ -23,11 +24,11 @@ SIZE = 24
 def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The `data` section of a study whose training data is wide, its galleries per_language and its questions cvqa."""
     folder = tmp_path_factory.mktemp("data")
-    save_wide(folder / "train.parquet", items("train", LANGUAGES, SIZE, 1500))
+    save_wide(folder / "train.parquet", items("train", STORED, SIZE, 1500))
     own = {}
     for split in ("validation", "test"):
-        gallery = save_per_language(folder / split, items(split, LANGUAGES, SIZE))
-        questions = save_cvqa(folder / f"{split}-questions", cvqa_rows(split, LANGUAGES[1:], SIZE))
+        gallery = save_per_language(folder / split, items(split, STORED, SIZE))
+        questions = save_cvqa(folder / f"{split}-questions", cvqa_rows(split, STORED[1:], SIZE))
         own[split] = {
             "retrieval": {
                 "source": str(gallery / "{language}.jsonl"),
@@ -35,12 +36,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
                 "id": "key",
                 "image": "picture",
                 "caption": "text",
+                "names": {"es-419": "es"},
             },
             "vqa": {
                 "source": str(questions),
                 "layout": "cvqa",
                 "id": "ID",
-                "names": {language: SPOKEN[language] for language in LANGUAGES[1:]},
+                "names": {"es-419": "('Spanish', 'Mexico')", "tr": "Turkish"},
                 "translation": {"language": "en"},
                 "prompt": "{answer}",
             },
@@ -51,7 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
             "source": str(folder / "train.parquet"),
             "layout": "wide",
             "id": "id",
-            "columns": "caption_{language}",
+            "columns": {language: f"caption_{name}" for language, name in zip(LANGUAGES, STORED, strict=True)},
             "share": [0.0, 0.9],
         },
         **own["validation"],
@@ -67,9 +69,13 @@ def test_a_study_of_ones_own_data_ends_with_a_front(study: Study, settings: dict
     assert front["members"]
     scores = study.read("teacher.json")["scores"]["validation"]["languages"]
     asked = {language: row["vqa_items"] for language, row in scores.items()}
-    assert asked["en"] == asked["es"] + asked["tr"]  # the translations of all
+    assert asked["en"] == asked["es-419"] + asked["tr"]  # the translations of all
     languages = pd.read_parquet(study.folder / "results" / "languages.parquet")
     assert set(languages["language"]) == set(LANGUAGES)
+    examples = pd.read_parquet(study.folder / "trials" / front["members"][0]["trial"] / "examples.parquet")
+    assert set(zip(examples["task"], examples["language"], strict=True)) == {
+        (task, language) for task in ("retrieval", "vqa") for language in LANGUAGES
+    }
     assert load_config(str(study.folder / "config.yaml")).data.train.source == settings["train"]["source"]  # type: ignore[index]
     check_that_nothing_is_left(study.runs[0])
 

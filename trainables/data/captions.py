@@ -36,7 +36,7 @@ class Table:
     key: str  # of the configuration
     tables: Sequence[Rows]  # [L], the same object for languages that share one
     columns: Sequence[str]  # [L]
-    rows: Array  # int64 [L, K], -1 where a language lacks an item
+    rows: Array  # int [L, K], -1 where a language lacks an item
     image: str
     languages: Sequence[str]
 
@@ -95,32 +95,30 @@ def open_captions(
         check_image(key, source.image, [table.table.column_names for table in tables])
     distinct = {id(table): table for table in tables}
     hashed = {number: identities(table, source.id) for number, table in distinct.items()}
-    parts = {number: known & in_share(hashes, source.share) for number, (hashes, known) in hashed.items()}
-    total = sum(int((part | ~hashed[number][1]).sum()) for number, part in parts.items())
-    report = DataReport(key, total, source.max_bad)
     chosen: dict[int, tuple[Array, Array]] = {}
-    for number, part in parts.items():
-        hashes, known_ids = hashed[number]
+    bad: list[tuple[str, str]] = []
+    for number, (hashes, known) in hashed.items():
         of = "" if len(distinct) == 1 else f" of {languages[[id(table) for table in tables].index(number)]}"
-        for row in np.flatnonzero(~known_ids):
-            report.add(f"row {row}{of}", "no id")
-        rows = np.flatnonzero(part)
+        bad += [(f"row {row}{of}", "no id") for row in np.flatnonzero(~known)]
+        rows = np.flatnonzero(known & in_share(hashes, source.share))
         _, first = np.unique(hashes[rows], return_index=True)
-        for row in np.setdiff1d(rows, rows[first]):
-            report.add(f"row {row}{of}", "duplicate id")
+        bad += [(f"row {row}{of}", "duplicate id") for row in np.setdiff1d(rows, rows[first])]
         rows = rows[np.sort(first)]
         chosen[number] = hashes[rows], rows
-    report.check()
     if len(distinct) == 1:
         rows = next(iter(chosen.values()))[1]
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
         joined = _join([chosen[id(table)] for table in tables])
+    report = DataReport(key, joined.shape[1] + len(bad), source.max_bad)
+    for row, reason in bad:
+        report.add(row, reason)
+    report.check()
     return Table(key, tables, columns, joined, source.image, languages), report
 
 
 def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
-    """The row of each item in each language, int64 [L, K], -1 for none, from the ids and rows of each language.
+    """The row of each item in each language, int32 [L, K], -1 for none, from the ids and rows of each language.
 
     Items are in the order of the first language, then those that only the next ones have.
     """
@@ -128,7 +126,7 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
     _, first = np.unique(every, return_index=True)
     items = every[np.sort(first)]
     order = np.argsort(items)
-    joined = np.full((len(parts), len(items)), -1, np.int64)
+    joined = np.full((len(parts), len(items)), -1, np.int32)
     for language, (hashes, rows) in enumerate(parts):
         joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
     return joined

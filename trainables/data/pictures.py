@@ -113,11 +113,16 @@ def fit_picture(image: Image.Image, size: int, mode: Fit = "squash", interpolati
 
     squash: resized to a square whatever its shape (SigLIP's); crop: its shortest side resized, the middle cut out
     (CLIP's). Both as open_clip's `image_transform` does before it turns to floats (torchvision `Resize`, `CenterCrop`).
+
+    Raises:
+        PictureError: if it is so long and thin that it cannot be cut.
     """
     if mode == "squash":
         return np.asarray(image.resize((size, size), _RESAMPLING[interpolation]))
     short = min(image.size)
     width, height = (size if side == short else int(size * side / short) for side in image.size)
+    if width * height > _MOST_PIXELS:
+        raise PictureError(f"{image.width} × {image.height} pixels are too long and thin to be cut to a square")
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     resized = image.resize((width, height), _RESAMPLING[interpolation])
     return np.asarray(resized.crop((left, top, left + size, top + size)))

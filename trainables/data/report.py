@@ -19,7 +19,10 @@ class DataError(ValueError):
 
 
 class DataReport:
-    """The bad rows of one data set: ``rows`` in all, of which at most the share ``max_bad`` may be bad."""
+    """The bad rows of one data set, of which at most the share ``max_bad`` may be bad.
+
+    ``rows``: all that were looked at; the rows of one item in several files count as one.
+    """
 
     def __init__(self, key: str, rows: int, max_bad: float) -> None:
         self._key, self._rows, self._max_bad = key, rows, max_bad

@@ -138,7 +138,7 @@ class _Asked:
 
     source: OwnQuestions
     rows: Rows
-    places: Array  # int64 [L, K], the row of an item in a language, -1 for none
+    places: Array  # int32 [L, K], the row of an item in a language, -1 for none
     languages: Sequence[str]
 
     @property
@@ -220,7 +220,7 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
     wanted_rows = np.flatnonzero(part & known)
     _, first, item = np.unique(hashes[wanted_rows], return_index=True, return_inverse=True)
     item = np.argsort(np.argsort(first))[item]  # in the order of rows
-    places = np.full((len(languages), len(first)), -1, np.int64)
+    places = np.full((len(languages), len(first)), -1, np.int32)
     for number, row in zip(item, wanted_rows, strict=True):
         if places[spoken_in[row], number] >= 0:
             report.add(f"row {row}", "duplicate id")

@@ -262,7 +262,7 @@ def test_languages_are_joined_by_id_whatever_they_lack(
     assert list(data.texts[0][-2:]) == ["", ""]
     assert list(data.texts[1]) == [f"ja {item.names['en']}" for item in chosen]
     np.testing.assert_array_equal(data.images, [pixels(item.picture) for item in chosen])
-    with pytest.raises(DataError, match=rf"2 of {3 * COUNT - 2} rows are bad \(2 × no caption in en, the control"):
+    with pytest.raises(DataError, match=rf"2 of {COUNT} rows are bad \(2 × no caption in en, the control"):
         prepared(source, tokenizer, control="en")
 
 

@@ -54,6 +54,13 @@ def test_a_picture_fits_as_siglip_makes_it_fit(drawings: list[Image.Image]) -> N
         np.testing.assert_array_equal(fit_picture(image, 24, "squash", "bilinear"), expected)
 
 
+def test_a_line_is_squashed_but_not_cut() -> None:
+    line = Image.new("RGB", (1, 300_000))
+    assert fit_picture(line, 24, "squash").shape == (24, 24, 3)
+    with pytest.raises(PictureError, match="1 × 300000 pixels are too long and thin"):
+        fit_picture(line, 24, "crop")
+
+
 SQUARE = Image.fromarray(
     np.kron(np.asarray([[[200, 30, 60], [10, 220, 90]]] * 2, np.uint8), np.ones((8, 8, 1), np.uint8))
 )
