@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from trainables.artifacts import remove_half_written
+from trainables.artifacts import remove_half_written, write_text
 from trainables.checkpoint import load_state, save_state, set_aside
 from trainables.config import STATE, TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
@@ -18,6 +18,7 @@ from trainables.distributed import by_the_first, maximum, worker
 from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
 from trainables.fencing import held
+from trainables.models.tokenizer import TOKENIZER_FILE
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
@@ -178,7 +179,10 @@ class _Training:
             scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
             with self._timed("evaluate"):
                 write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
-            self._distiller.student.save(self._state_file.parent)
+            saved = self._state_file.parent
+            self._distiller.student.save(saved)
+            if own := self._plan.paths.vocabulary:  # a student's tokenizer is its teacher's, unless it is trimmed
+                write_text(saved / TOKENIZER_FILE, Path(own, TOKENIZER_FILE).read_text(encoding="utf-8"))
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
 
     def _evaluated(self, captions: CaptionedImages, questions: VisualQuestions) -> Evaluation | None:

@@ -155,7 +155,7 @@ def test_prepared_tokens_read_through_the_vocabulary_are_the_trimmed_tokenizers(
     assert student.spec.text.vocab_size == trimmed.own.vocab_size == (trimmed.ids >= 0).sum()
     assert trimmed.own.vocab_size < trimmed.tokenizer.vocab_size - 200
     for texts, tokens in zip(trimmed.data.texts, trimmed.data.tokens, strict=True):
-        read = student.read(torch.from_numpy(tokens).long()).numpy()
+        read = student.read(torch.tensor(tokens, dtype=torch.long)).numpy()
         np.testing.assert_array_equal(read, trimmed.own.encode(texts))
 
 
