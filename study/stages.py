@@ -18,6 +18,7 @@ import ray
 
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
+from study.errors import UserError
 from trainables.artifacts import artifact, write_json
 from trainables.config import comes_to
 from trainables.layer_mapping import mapped_layers
@@ -86,7 +87,10 @@ class Stages:
             folders.append(prepare_questions(questions.split, languages, size, tokenizer))
             yield 1 + len(folders), total
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        try:
+            own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        except ValueError as error:
+            raise UserError(f"student.vocabulary: {error}; take full") from None
         yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
