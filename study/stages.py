@@ -90,7 +90,10 @@ class Stages:
             folders.append(prepare_questions(key, questions, languages, pixels, tokenizer))
             yield 1 + len(folders), total
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        try:
+            own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        except ValueError as error:
+            raise UserError(f"student.vocabulary: {error}; take full") from None
         yield Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
     def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:

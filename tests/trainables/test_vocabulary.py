@@ -155,12 +155,16 @@ def test_prepared_tokens_read_through_the_vocabulary_are_the_trimmed_tokenizers(
     assert student.spec.text.vocab_size == trimmed.own.vocab_size == (trimmed.ids >= 0).sum()
     assert trimmed.own.vocab_size < trimmed.tokenizer.vocab_size - 200
     for texts, tokens in zip(trimmed.data.texts, trimmed.data.tokens, strict=True):
-        read = student.read(torch.from_numpy(tokens).long()).numpy()
+        read = student.read(torch.tensor(tokens, dtype=torch.long)).numpy()
         np.testing.assert_array_equal(read, trimmed.own.encode(texts))
 
 
 def test_a_text_that_a_trimmed_tokenizer_would_split_otherwise_is_found(trimmed: Trimmed, tmp_path: Path) -> None:
-    wrong = replace(trimmed.data, texts=[["one more", *trimmed.data.texts[0][1:]], *trimmed.data.texts[1:]], tokens=trimmed.data.tokens.copy())
+    wrong = replace(
+        trimmed.data,
+        texts=[["one more", *trimmed.data.texts[0][1:]], *trimmed.data.texts[1:]],
+        tokens=trimmed.data.tokens.copy(),
+    )
     wrong.save(tmp_path / "captions")
     with pytest.raises(ValueError, match="'one more' does not keep its pieces"):
         trimmed_vocabulary(trimmed.tokenizer, [tmp_path / "captions"], [])

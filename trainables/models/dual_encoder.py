@@ -65,7 +65,8 @@ class DualEncoder(nn.Module, ABC):
         """
         length = self.spec.text.context_length
         if tokens.shape[1] > length:
-            last = (tokens != self._pad_id).sum(dim=1, keepdim=True).clamp(min=length) - 1
+            places = torch.arange(tokens.shape[1], device=tokens.device)
+            last = (places * (tokens != self._pad_id)).amax(dim=1, keepdim=True).clamp(min=length - 1)
             tokens = torch.cat([tokens[:, : length - 1], tokens.gather(1, last)], dim=1)
         return tokens if self._vocabulary is None else self._vocabulary[tokens]
 
