@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
+from study.engine import refuse_another_teacher
+from study.errors import UserError
 from tests.study.tiny import Study, check_that_nothing_is_left, check_that_optuna_and_ledger_agree
 from tests.trainables.models.checkpoints import Kind, save_checkpoint
 from trainables.config import FitConfig
@@ -35,6 +38,18 @@ def save_taught_checkpoint(kind: Kind, folder: Path, steps: int) -> Path:
     else:
         save_file(model.clip.state_dict(), folder / "open_clip_model.safetensors")
     return folder
+
+
+def test_a_study_does_not_go_on_with_another_teacher(tmp_path: Path) -> None:
+    described = {"pretrained": "org/model", "content": {"org/model": "a" * 40}}
+    refuse_another_teacher(tmp_path, described)
+    (tmp_path / "teacher.json").write_text(json.dumps(described), encoding="utf-8")
+    refuse_another_teacher(tmp_path, described)
+    moved = {"pretrained": "org/model", "content": {"org/model": "b" * 40}}
+    with pytest.raises(
+        UserError, match=rf"org/model was {'a' * 40} and is {'b' * 40}; pin a hub id by teacher\.revision"
+    ):
+        refuse_another_teacher(tmp_path, moved)
 
 
 @pytest.mark.parametrize(("kind", "family"), [("siglip2", "siglip2"), ("xlm-r", "clip")])

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -140,7 +139,7 @@ class OpenClipCheckpoint:
         if published.repository is None:
             found[published.weights[0]] = digest(weights)
         if self._listed:
-            found |= {"open_clip": self._listed, "open_clip_torch": version("open_clip_torch")}
+            found["open_clip"] = self._listed
         return found
 
     def _repositories(self) -> list[tuple[Repository, tuple[str, ...]]]:

@@ -14,12 +14,15 @@ import torch
 
 from tests.trainables.models.checkpoints import TEXTS, Kind, save_checkpoint
 from trainables.models.checkpoint import CheckpointError
+from trainables.models.factory import parameter_count
 from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
+from trainables.models.spec import ImageTower, ModelSpec, TextTower
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 # The hub's client reads its settings when it is imported: a process of its own sees the cache as a user's would.
 LOAD = """
 import json, sys, torch
+from trainables.models.factory import parameter_count
 from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
 for source, revision in json.loads(sys.argv[1]):
     checkpoint = open_checkpoint(source, revision)
@@ -114,6 +117,17 @@ def test_sizes_of_open_clips_list_are_known_without_its_weights(source: str, siz
     found = (image.layers, image.width, image.head_width, image.mlp_width, image.patch_size, image.image_size)
     assert found == sizes[:6]
     assert (text.layers, text.width, text.head_width, text.mlp_width, text.context_length, text.vocab_size) == sizes[6:]
+
+
+def test_parameters_of_published_architectures_are_as_many_as_published() -> None:
+    assert parameter_count(open_checkpoint("ViT-B-32-quickgelu:openai", None).spec(None)) == 151_277_313
+    siglip2 = ModelSpec(  # google/siglip2-base-patch16-224
+        family="siglip2",
+        embed_dim=768,
+        image=ImageTower(layers=12, width=768, patch_size=16, image_size=224),
+        text=TextTower(layers=12, width=768, context_length=64, vocab_size=256_000),
+    )
+    assert parameter_count(siglip2) == 375_187_970
 
 
 def test_a_resolution_is_chosen_only_where_the_architecture_takes_several(tmp_path: Path) -> None:
