@@ -24,6 +24,7 @@ from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
 if TYPE_CHECKING:
+    from trainables.models.spec import ModelSpec
     from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 1  # raise it when the same model gets other scores
@@ -70,7 +71,8 @@ class Stages:
         from trainables.data.embedded import prepare_captions, prepare_questions
 
         data, languages = self._config.data, self._config.data.languages
-        tokenizer, size = self._tokenizer_and_image_size()
+        tokenizer, spec = self._tokenizer_and_spec()
+        size = spec.image.image_size
         yield 1, 6
         folders: list[Path] = []
         for source in (data.train, data.retrieval, data.test.retrieval):
@@ -82,20 +84,21 @@ class Stages:
         train, retrieval, test_retrieval, vqa, test_vqa = folders
         yield Prepared(tokenizer.folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
 
-    def _tokenizer_and_image_size(self) -> tuple[Tokenizer, int]:
+    def _tokenizer_and_spec(self) -> tuple[Tokenizer, ModelSpec]:
         """The teacher's: fitted on the training captions, or as published."""
         from trainables.data.embedded import training_texts
         from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
         from trainables.models.tokenizer import Tokenizer, fit_bpe
+        from trainables.teacher import teacher_spec
 
         teacher = self._config.teacher
         if teacher.pretrained is not None:
             checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
-            return pretrained_tokenizer(checkpoint), checkpoint.spec(teacher.image_size).image.image_size
-        assert teacher.model is not None
+            return pretrained_tokenizer(checkpoint), checkpoint.spec(teacher.image_size)
         assert teacher.tokenizer is not None
         folder = fit_bpe(training_texts(self._config.data.languages), teacher.tokenizer.vocab_size)
-        return Tokenizer(folder, teacher.tokenizer.context_length), teacher.model.image.image_size
+        tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
+        return tokenizer, teacher_spec(teacher, tokenizer.vocab_size)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""

@@ -95,6 +95,7 @@ def test_what_the_hub_does_not_have_is_refused_in_one_line(
         ("ViT-B-32:openai", "take ViT-B-32-quickgelu:openai"),
         ("RN50-quickgelu:cc12m", "has a convolutional image tower"),
         ("convnext_base:laion400m_s13b_b51k", "is no plain vision transformer"),
+        ("ViT-L-14-CLIPA:datacomp1b", "marks texts in a way of its own"),
         ("coca_ViT-B-32:laion2b_s13b_b90k", "only dual encoders can be teachers"),
     ],
 )
@@ -134,6 +135,13 @@ def test_a_resolution_is_chosen_only_where_the_architecture_takes_several(tmp_pa
     checkpoint = open_checkpoint(str(save_checkpoint("siglip2", tmp_path)), None)
     with pytest.raises(CheckpointError, match=r"takes images of 32: teacher\.image_size is for NaFlex"):
         checkpoint.spec(64)
+
+
+def test_the_first_siglip_is_refused(tmp_path: Path) -> None:
+    folder = save_checkpoint("siglip2", tmp_path)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is the first SigLIP"):
+        open_checkpoint(str(folder), None).spec(None)
 
 
 @pytest.mark.parametrize("content", [None, "{"])
