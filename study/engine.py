@@ -141,6 +141,7 @@ class _Stages:
                 "folder": str(teacher),
                 **_origin(config.teacher, teacher),
             }
+            refuse_another_teacher(self._ledger.folder, self._described)
             if not (self._ledger.folder / "teacher.json").exists():
                 self._write_teacher({"validation": scores})
             with progress.stage("cache teacher") as advance:
@@ -188,6 +189,27 @@ class _Stages:
 
     def _write_teacher(self, scores: Mapping[str, Any]) -> None:
         write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})
+
+
+def refuse_another_teacher(folder: Path, described: Mapping[str, Any]) -> None:
+    """Hold a pretrained teacher against the one that the study in ``folder`` began with, if it has begun.
+
+    Raises:
+        UserError: if a branch of the hub has moved, or a folder's files have changed.
+    """
+    path = folder / "teacher.json"
+    if "content" not in described or not path.exists():
+        return
+    began = json.loads(path.read_text(encoding="utf-8"))["content"]
+    if began != described["content"]:
+        changed = min(
+            key for key in {**began, **described["content"]} if began.get(key) != described["content"].get(key)
+        )
+        raise UserError(
+            f"teacher.pretrained: {described['pretrained']} is not what it was when the study began: {changed} was "
+            f"{began.get(changed)} and is {described['content'].get(changed)}; pin a hub id by teacher.revision, or give the "
+            "new study another --name"
+        )
 
 
 def _origin(config: TeacherConfig, folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from study.checks import checked_space, surroundings
 from study.config import StudyConfig, load_config
+from study.engine import refuse_another_teacher
 from study.errors import UserError
 from study.models import check_student
 from tests.trainables.models.checkpoints import save_checkpoint
@@ -124,3 +125,15 @@ def test_command_prints_the_spec_of_a_source(native: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     spec = json.loads(done.stdout)
     assert (spec["image"]["image_size"], spec["text"]["mlp_width"]) == (48, 192)
+
+
+def test_a_study_does_not_go_on_with_another_teacher(tmp_path: Path) -> None:
+    described = {"pretrained": "org/model", "content": {"org/model": "a" * 40}}
+    refuse_another_teacher(tmp_path, described)
+    (tmp_path / "teacher.json").write_text(json.dumps(described), encoding="utf-8")
+    refuse_another_teacher(tmp_path, described)
+    moved = {"pretrained": "org/model", "content": {"org/model": "b" * 40}}
+    with pytest.raises(
+        UserError, match=rf"org/model was {'a' * 40} and is {'b' * 40}; pin a hub id by teacher\.revision"
+    ):
+        refuse_another_teacher(tmp_path, moved)

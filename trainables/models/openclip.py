@@ -118,10 +118,10 @@ class OpenClipEncoder(DualEncoder):
         """[B, H] of a layer's output [B, T, H]."""
         tower = self.clip.text
         if self._is_masked:
-            if type(tower.pooler).__name__ == "MeanPooler":
-                mask = (tokens != self.spec.text.pad_id).to(state.dtype)[:, :, None]
-                return (state * mask).sum(dim=1) / mask.sum(dim=1)
-            return state[:, 0]
+            if hasattr(tower.pooler, "cls_token_position"):
+                return state[:, tower.pooler.cls_token_position]
+            mask = (tokens != self.spec.text.pad_id).to(state.dtype)[:, :, None]
+            return (state * mask).sum(dim=1) / mask.sum(dim=1)
         if tower.cls_emb is not None or tower.pool_type == "last":
             return state[:, -1]
         if tower.pool_type == "first":

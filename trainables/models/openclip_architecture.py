@@ -15,7 +15,6 @@ from trainables.models.spec import ModelSpec, TextTower
 _EMBEDDED: dict[str, Any] = {"vision_cfg": {"pool_type": "avg"}, "text_cfg": {"pool_type": "eos"}}
 # What transformers calls the sizes of the text towers that open_clip takes from it: layers, width, heads, MLP width.
 HF_SIZES: dict[str, tuple[str, str, str, str]] = {
-    "bert": ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
     "roberta": ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
     "xlm-roberta": ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
     "m2m_100": ("encoder_layers", "d_model", "encoder_attention_heads", "encoder_ffn_dim"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainables.artifacts import artifact
-from trainables.models.checkpoint import CheckpointError, find_source
+from trainables.models.checkpoint import CheckpointError, find_source, in_one_line
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ModelSpec
@@ -89,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spec = open_checkpoint(options.source, options.revision).spec(options.image_size)
     except CheckpointError as error:
         print(json.dumps({"mistake": str(error)}))
+        return 2
+    except (ValueError, TypeError, KeyError) as error:  # a configuration that the libraries or the spec do not take
+        print(json.dumps({"mistake": f"{options.source} is not described as such models are: {in_one_line(error)}"}))
         return 2
     print(spec.model_dump_json())
     return 0

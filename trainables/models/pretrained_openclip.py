@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,34 +14,15 @@ from trainables.models.checkpoint import (
     Source,
     digest,
     in_one_line,
-    read_json,
 )
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.openclip_architecture import HF_SIZES
+from trainables.models.openclip_published import in_list, in_repository
 from trainables.models.published import TOKENIZER_FILES, architecture, clip_tokenizer, fast_tokenizer
 from trainables.models.spec import ModelSpec
 from trainables.models.tokenizer import Cleaning, save_tokenizer
 
-_WEIGHTS = (  # the first that there is: safetensors before anything else
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "pytorch_model.bin",
-)
 _MODES = {"shortest": "crop", "squash": "squash"}
-_DEFAULT_CLEANING = {"clip": "lower", "transformers": "whitespace"}
-
-
-@dataclass(frozen=True)
-class _Published:
-    """What open_clip says of a checkpoint."""
-
-    model_cfg: Mapping[str, Any]
-    preprocess_cfg: Mapping[str, Any]
-    repository: Repository | None  # None: the weights are at an address
-    weights: tuple[str, ...]  # file names, or the address
-    is_in_hub_format: bool  # the repository has the configuration and the tokenizer too
 
 
 class OpenClipCheckpoint:
@@ -53,15 +30,29 @@ class OpenClipCheckpoint:
 
     def __init__(self, source: Source) -> None:
         self._listed = f"{source.open_clip_name}:{source.open_clip_tag}" if source.repository is None else None
-        self._published = _in_repository(source.repository) if source.repository else _in_list(source)
+        self._published = in_repository(source.repository) if source.repository else in_list(source)
         self._text: dict[str, Any] = dict(self._published.model_cfg["text_cfg"])
         if "multimodal_cfg" in self._published.model_cfg:
             raise CheckpointError(f"{self._name} writes captions (CoCa): only dual encoders can be teachers")
+        self._tokenizer_settings = dict(self._text.get("tokenizer_kwargs") or {})
+        self._clean = self._tokenizer_settings.pop("clean", "whitespace" if self._tokenizer_name else "lower")
+        unknown = [key for key in ("strip_sep_token", "reduction_mask") if key in self._tokenizer_settings]
+        if self._text.get("tokenizer_mode") or self._clean not in get_args(Cleaning) or unknown:
+            raise CheckpointError(f"{self._name} cuts or marks texts in a way of its own, which cannot be used here")
 
     @property
     def _name(self) -> str:
         published = self._published
         return published.repository.name if published.repository else published.weights[0]
+
+    @property
+    def _tokenizer_name(self) -> str | None:
+        """Of transformers' tokenizer, None for CLIP's own."""
+        return self._text.get("hf_tokenizer_name")
+
+    @property
+    def _context_length(self) -> int:
+        return int(self._text.get("context_length", 77))
 
     def spec(self, image_size: int | None) -> ModelSpec:
         """Of the published configuration; ``image_size``: of open_clip's own image towers, by default as trained.
@@ -98,23 +89,13 @@ class OpenClipCheckpoint:
         """As `open_clip.get_tokenizer` makes it.
 
         Raises:
-            CheckpointError: if it is of a kind that cannot be used here.
+            CheckpointError: if it cannot be read.
         """
-        length = self._text.get("context_length", 77)
-        settings = dict(self._text.get("tokenizer_kwargs") or {})
-        name = self._text.get("hf_tokenizer_name")
-        clean = settings.pop("clean", _DEFAULT_CLEANING["transformers" if name else "clip"])
-        if self._text.get("tokenizer_mode") or clean not in get_args(Cleaning) or ("strip_sep_token" in settings):
-            raise CheckpointError(
-                f"{self._name} cuts or marks texts in a way that is not supported: {settings or clean}"
-            )
-        if not name:
-            if settings:
-                raise CheckpointError(f"{self._name} has a tokenizer with settings of its own: {settings}")
-            backend, pad_id = clip_tokenizer()
+        if name := self._tokenizer_name:
+            backend, pad_id = fast_tokenizer(self._tokenizer_repository(name), **self._tokenizer_settings)
         else:
-            backend, pad_id = fast_tokenizer(self._tokenizer_repository(name), **settings)
-        save_tokenizer(backend, folder, length, pad_id, clean)
+            backend, pad_id = clip_tokenizer()
+        save_tokenizer(backend, folder, self._context_length, pad_id, self._clean)
 
     def load_weights(self, model: DualEncoder) -> None:
         """Into a model of `spec`; its positions are resampled to its image size.
@@ -140,7 +121,7 @@ class OpenClipCheckpoint:
         if published.repository is None:
             found[published.weights[0]] = digest(weights)
         if self._listed:
-            found |= {"open_clip": self._listed, "open_clip_torch": version("open_clip_torch")}
+            found["open_clip"] = self._listed
         return found
 
     def _repositories(self) -> list[tuple[Repository, tuple[str, ...]]]:
@@ -150,7 +131,7 @@ class OpenClipCheckpoint:
             found.append((published.repository, (OPEN_CLIP_CONFIG, *TOKENIZER_FILES)))
         if name := self._text.get("hf_model_name"):
             found.append((self._other(name), ("config.json",)))
-        if name := self._text.get("hf_tokenizer_name"):
+        if name := self._tokenizer_name:
             found.append((self._tokenizer_repository(name), TOKENIZER_FILES))
         return found
 
@@ -220,7 +201,7 @@ class OpenClipCheckpoint:
             "width": width,
             "head_width": width // heads,
             "mlp_width": mlp_width,
-            "context_length": self._text.get("context_length", 77),
+            "context_length": self._context_length,
             "vocab_size": config.vocab_size,
             "pad_id": config.pad_token_id,
         }, {"hf_config": architecture(config)}
@@ -247,44 +228,6 @@ class OpenClipCheckpoint:
             "patch_size": vision.patch_size,
             "image_size": image_size or vision.image_size,
         }
-
-
-def _in_repository(repository: Repository) -> _Published:
-    content = read_json(repository.fetch([OPEN_CLIP_CONFIG]) / OPEN_CLIP_CONFIG)
-    model_cfg = content.get("model_cfg")
-    if not isinstance(model_cfg, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(model_cfg):
-        raise CheckpointError(f"{repository.name}: {OPEN_CLIP_CONFIG} has no complete model_cfg")
-    return _Published(model_cfg, content.get("preprocess_cfg") or {}, repository, _WEIGHTS, is_in_hub_format=True)
-
-
-def _in_list(source: Source) -> _Published:
-    from open_clip import get_model_config, list_models
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained, list_pretrained_tags_by_model
-
-    name, tag = source.open_clip_name, source.open_clip_tag
-    model_cfg = get_model_config(name) if name in list_models() else None
-    if model_cfg is None:
-        known = list(dict.fromkeys(model for model, _tag in list_pretrained()))
-        near = difflib.get_close_matches(name, known, 1)
-        raise CheckpointError(f"open_clip has no model {name!r}{f': did you mean {near[0]}?' if near else ''}")
-    tags = list_pretrained_tags_by_model(name)
-    published = get_pretrained_cfg(name, tag)
-    if not published:
-        near = difflib.get_close_matches(tag, tags, 1)
-        hint = f"did you mean {name}:{near[0]}?" if near else f"there are {', '.join(tags) or 'no weights at all'}"
-        raise CheckpointError(f"open_clip has no weights {tag!r} of {name}: {hint}")
-    if published.get("quick_gelu", False) != model_cfg.get("quick_gelu", False):
-        raise CheckpointError(
-            f"{name}:{tag} was trained with QuickGELU, which this architecture lacks: take {name}-quickgelu:{tag}"
-        )
-    if address := published.get("hf_hub"):
-        hub_id, _, file = address.rpartition("/")
-        files = (f"{file.rpartition('.')[0]}.safetensors", file) if file else _WEIGHTS
-        repository = Repository(hub_id, source.revision, is_local=False)
-        return _Published(model_cfg, published, repository, files, is_in_hub_format=False)
-    if source.revision is not None:
-        raise CheckpointError(f"{name}:{tag} is not on the hub and has no revisions: leave teacher.revision out")
-    return _Published(model_cfg, published, None, (published["url"],), is_in_hub_format=False)
 
 
 def _timm_sizes(name: str) -> dict[str, int]:

@@ -8,13 +8,13 @@ from typing import cast
 from tokenizers import normalizers
 from torch import nn
 
-from trainables.models.checkpoint import CheckpointError, Repository, in_one_line
+from trainables.models.checkpoint import CheckpointError, Repository, in_one_line, read_json
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.published import TOKENIZER_FILES, architecture, fast_tokenizer, sizes
 from trainables.models.spec import ModelSpec
 from trainables.models.tokenizer import save_tokenizer
 
-_CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+_CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
@@ -41,6 +41,11 @@ class Siglip2Checkpoint:
             raise CheckpointError(
                 f"{self._repository.name} cannot be read by transformers: {in_one_line(error)}"
             ) from None
+        names = folder / "tokenizer_config.json"
+        if names.is_file() and str(read_json(names).get("tokenizer_class")).startswith("SiglipTokenizer"):
+            raise CheckpointError(
+                f"{self._repository.name} is the first SigLIP, whose tokenizer strips punctuation: take SigLIP2, or open_clip's"
+            )
         vision, text = config.vision_config, config.text_config
         if not getattr(vision, "vision_use_head", True):
             raise CheckpointError(f"{self._repository.name} has no pooling head of images (vision_use_head)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
@@ -22,8 +23,8 @@ _NOT_ARCHITECTURE = ("_name_or_path", "architectures", "auto_map", "dtype", "tor
 
 
 def architecture(config: Any) -> dict[str, Any]:
-    """A transformers configuration as plain data, defaults included."""
-    return _plain(config.to_dict())
+    """A transformers configuration as JSON has it, defaults included."""
+    return _plain(json.loads(config.to_json_string(use_diff=False)))
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What holds for every family of dual encoders."""
+"""What holds for every dual encoder: those that a study fits, and those that are published."""
 
 from __future__ import annotations
 
@@ -9,26 +9,36 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.trainables.models.tiny import CONTEXT, FAMILIES, SIZE, VOCABULARY, WIDTH, pictures, texts, tiny_spec
+from tests.trainables.models.checkpoints import KINDS, save_checkpoint
+from tests.trainables.models.tiny import FAMILIES, SIZE, VOCABULARY, pictures, texts, tiny_spec
+from trainables.config import StudentConfig, StudentTower
 from trainables.models.dual_encoder import DualEncoder, TowerName
 from trainables.models.factory import build_model, load_model, parameter_count, read_spec
+from trainables.models.pretrained import open_checkpoint
 from trainables.models.spec import Family, ImageTower, ModelSpec, TextTower
+from trainables.recipe import Recipe
+from trainables.student import make_student, student_spec
 
 TOWERS: tuple[TowerName, ...] = ("image", "text")
 every_tower = pytest.mark.parametrize("tower", TOWERS)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def model(request: pytest.FixtureRequest) -> DualEncoder:
-    return build_model(tiny_spec(request.param), seed=0).eval()
+@pytest.fixture(scope="module", params=[*FAMILIES, *(f"published {kind}" for kind in KINDS)])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
+    """With random weights: of a published checkpoint, the architecture alone."""
+    *published, name = request.param.split()
+    if not published:
+        return build_model(tiny_spec(name), seed=0).eval()
+    folder = save_checkpoint(name, tmp_path_factory.mktemp(name))
+    return build_model(open_checkpoint(str(folder), None).spec(None), seed=0).eval()
 
 
 def batch(model: DualEncoder, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Image embeddings, embeddings of two captions each, and their weights; one is missing."""
     weight = torch.tensor([[0.5], [1.5]]).repeat(1, count)
     weight[1, 0] = 0
-    image = model.encode_image(model.preprocess(pictures(count))).embedding
-    return image, model.encode_text(texts(2 * count)).embedding.view(2, count, -1), weight
+    image = model.encode_image(model.preprocess(pictures(count, model.spec))).embedding
+    return image, model.encode_text(texts(2 * count, model.spec)).embedding.view(2, count, -1), weight
 
 
 def task_loss(model: DualEncoder, count: int) -> torch.Tensor:
@@ -37,15 +47,18 @@ def task_loss(model: DualEncoder, count: int) -> torch.Tensor:
 
 def test_towers_give_unit_vectors_and_a_state_a_layer(model: DualEncoder) -> None:
     with torch.no_grad():
-        towers = [(model.encode_image(model.preprocess(pictures(3))), 3), (model.encode_text(texts(3)), 2)]
-    for encoded, layers in towers:
+        towers = [
+            (model.encode_image(model.preprocess(pictures(3, model.spec))), model.spec.image),
+            (model.encode_text(texts(3, model.spec)), model.spec.text),
+        ]
+    for encoded, sizes in towers:
         assert encoded.embedding.shape == (3, model.spec.embed_dim)
         torch.testing.assert_close(encoded.embedding.norm(dim=1), torch.ones(3))
-        assert [state.shape for state in encoded.layers] == [(3, WIDTH)] * layers
+        assert [state.shape for state in encoded.layers] == [(3, sizes.width)] * sizes.layers
 
 
 def test_what_else_is_in_a_batch_has_no_effect(model: DualEncoder) -> None:
-    pixels, tokens = model.preprocess(pictures(3)), texts(41)
+    pixels, tokens = model.preprocess(pictures(3, model.spec)), texts(41, model.spec)
     with torch.no_grad():
         together = [model.encode_image(pixels), model.encode_text(tokens)]
         alone = [model.encode_image(pixels[1:2]), model.encode_text(tokens[1:2])]
@@ -56,16 +69,16 @@ def test_what_else_is_in_a_batch_has_no_effect(model: DualEncoder) -> None:
 
 @pytest.mark.parametrize("count", [5, 41])
 def test_padding_may_be_left_off(model: DualEncoder, count: int) -> None:
-    tokens = texts(count)
-    tokens[:, CONTEXT - 4 :] = 0
+    tokens, kept = texts(count, model.spec), model.spec.text.context_length - 4
+    tokens[:, kept:] = model.spec.text.pad_id
     with torch.no_grad():
-        whole, cut = model.encode_text(tokens), model.encode_text(tokens[:, : CONTEXT - 4])
+        whole, cut = model.encode_text(tokens), model.encode_text(tokens[:, :kept])
     for left, right in zip([whole.embedding, *whole.layers], [cut.embedding, *cut.layers], strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-5)
 
 
 def test_bytes_and_shares_are_preprocessed_alike(model: DualEncoder) -> None:
-    images = pictures(2)
+    images = pictures(2, model.spec)
     shares = images.permute(0, 3, 1, 2).float() / 255
     torch.testing.assert_close(model.preprocess(images), model.preprocess(shares))
 
@@ -130,11 +143,11 @@ def test_saved_model_loads_as_it_was(model: DualEncoder, tmp_path: Path) -> None
     loaded = load_model(tmp_path).eval()
     assert type(loaded) is type(model)
     assert read_spec(tmp_path) == loaded.spec == model.spec
-    assert loaded.parameter_count() == sum(p.numel() for p in model.parameters())
+    assert loaded.parameter_count() == sum(p.numel() for p in model.parameters()) == parameter_count(model.spec)
     with torch.no_grad():
-        pixels = model.preprocess(pictures(2))
+        pixels, tokens = model.preprocess(pictures(2, model.spec)), texts(3, model.spec)
         assert torch.equal(loaded.encode_image(pixels).embedding, model.encode_image(pixels).embedding)
-        assert torch.equal(loaded.encode_text(texts(3)).embedding, model.encode_text(texts(3)).embedding)
+        assert torch.equal(loaded.encode_text(tokens).embedding, model.encode_text(tokens).embedding)
         assert torch.equal(loaded.logit_scale, model.logit_scale)
         assert torch.equal(loaded.logit_bias, model.logit_bias)
 
@@ -174,3 +187,33 @@ def test_parameters_are_counted_from_the_sizes_alone(
         text=TextTower(layers=text_layers, width=96, head_width=32, context_length=9, vocab_size=VOCABULARY),
     )
     assert parameter_count(spec) == build_model(spec, seed=0).parameter_count()
+
+
+def test_a_student_of_half_the_layers_starts_from_its_teachers(model: DualEncoder) -> None:
+    config = StudentConfig(image=StudentTower(layers=0.5, width=1.0), text=StudentTower(layers=0.5, width=1.0))
+    spec = student_spec(config, model.spec)
+    assert (spec.library, spec.preprocess) == (model.spec.library, model.spec.preprocess)
+    student = make_student(spec, model, Recipe(strategy="fd"), seed=3).eval()
+    image, text = (len(student.layers(tower)) for tower in TOWERS)
+    assert (image, text) == (spec.image.layers, spec.text.layers)
+    own, source = student.state_dict(), model.state_dict()
+    last = {tower: (student.layer_names(tower)[-1], model.layer_names(tower)[-1]) for tower in TOWERS}
+    for ours, theirs in last.values():  # a uniform map ends with the last layer
+        inner = [name.removeprefix(ours) for name in own if name.startswith(f"{ours}.")]
+        assert inner
+        assert all(torch.equal(own[ours + name], source[theirs + name]) for name in inner)
+    with torch.no_grad():
+        assert student.encode_text(texts(9, spec)).embedding.isfinite().all()
+
+
+def test_a_narrower_student_is_of_the_same_architecture(model: DualEncoder) -> None:
+    width = 1.0 if not model.spec.projects_images else 0.5
+    config = StudentConfig(image=StudentTower(layers=1, width=width), text=StudentTower(layers=1, width=0.5))
+    spec = student_spec(config, model.spec)
+    student = build_model(spec, seed=0).eval()
+    with torch.no_grad():
+        image = student.encode_image(student.preprocess(pictures(2, spec)))
+        text = student.encode_text(texts(9, spec))
+    assert image.embedding.shape[1] == text.embedding.shape[1] == model.spec.embed_dim
+    assert [state.shape[1] for state in (*image.layers, *text.layers)] == [spec.image.width, spec.text.width]
+    assert parameter_count(spec) == student.parameter_count() < model.parameter_count()

@@ -14,12 +14,15 @@ import torch
 
 from tests.trainables.models.checkpoints import TEXTS, Kind, save_checkpoint
 from trainables.models.checkpoint import CheckpointError
+from trainables.models.factory import parameter_count
 from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
+from trainables.models.spec import ImageTower, ModelSpec, TextTower
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 # The hub's client reads its settings when it is imported: a process of its own sees the cache as a user's would.
 LOAD = """
 import json, sys, torch
+from trainables.models.factory import parameter_count
 from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
 for source, revision in json.loads(sys.argv[1]):
     checkpoint = open_checkpoint(source, revision)
@@ -92,6 +95,7 @@ def test_what_the_hub_does_not_have_is_refused_in_one_line(
         ("ViT-B-32:openai", "take ViT-B-32-quickgelu:openai"),
         ("RN50-quickgelu:cc12m", "has a convolutional image tower"),
         ("convnext_base:laion400m_s13b_b51k", "is no plain vision transformer"),
+        ("ViT-L-14-CLIPA:datacomp1b", "marks texts in a way of its own"),
         ("coca_ViT-B-32:laion2b_s13b_b90k", "only dual encoders can be teachers"),
     ],
 )
@@ -116,10 +120,28 @@ def test_sizes_of_open_clips_list_are_known_without_its_weights(source: str, siz
     assert (text.layers, text.width, text.head_width, text.mlp_width, text.context_length, text.vocab_size) == sizes[6:]
 
 
+def test_parameters_of_published_architectures_are_as_many_as_published() -> None:
+    assert parameter_count(open_checkpoint("ViT-B-32-quickgelu:openai", None).spec(None)) == 151_277_313
+    siglip2 = ModelSpec(  # google/siglip2-base-patch16-224
+        family="siglip2",
+        embed_dim=768,
+        image=ImageTower(layers=12, width=768, patch_size=16, image_size=224),
+        text=TextTower(layers=12, width=768, context_length=64, vocab_size=256_000),
+    )
+    assert parameter_count(siglip2) == 375_187_970
+
+
 def test_a_resolution_is_chosen_only_where_the_architecture_takes_several(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(save_checkpoint("siglip2", tmp_path)), None)
     with pytest.raises(CheckpointError, match=r"takes images of 32: teacher\.image_size is for NaFlex"):
         checkpoint.spec(64)
+
+
+def test_the_first_siglip_is_refused(tmp_path: Path) -> None:
+    folder = save_checkpoint("siglip2", tmp_path)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is the first SigLIP"):
+        open_checkpoint(str(folder), None).spec(None)
 
 
 @pytest.mark.parametrize("content", [None, "{"])

@@ -7,8 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from trainables.models.spec import Family, ImageTower, ModelSpec, TextTower
-from trainables.models.tokenizer import END_ID, START_ID
+from trainables.models.spec import START_ID, Family, ImageTower, ModelSpec, TextTower
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 # For tests that use the session's fixtures of teacher and plan.
@@ -26,17 +25,24 @@ def tiny_spec(family: Family) -> ModelSpec:
     )
 
 
-def texts(count: int) -> torch.Tensor:
+TINY_CLIP = tiny_spec("clip")
+
+
+def texts(count: int, spec: ModelSpec = TINY_CLIP) -> torch.Tensor:
     """Random texts of all lengths, with start and end marks and padding."""
+    context, vocabulary = spec.text.context_length, spec.text.vocab_size
+    end_id = spec.text.end_id
+    if spec.library.get("model_cfg", {}).get("text_cfg", {}).get("pool_type", "argmax") == "argmax" and spec.library:
+        end_id = vocabulary - 1  # CLIP's own tower looks for the largest id
     generator = torch.Generator().manual_seed(count)
-    tokens = torch.randint(4, VOCABULARY, (count, CONTEXT), generator=generator)
+    tokens = torch.randint(4, vocabulary - 1, (count, context), generator=generator)
     tokens[:, 0] = START_ID
-    for row, end in enumerate(torch.randint(1, CONTEXT, (count,), generator=generator)):
-        tokens[row, end] = END_ID
-        tokens[row, end + 1 :] = 0
+    for row, end in enumerate(torch.randint(1, context, (count,), generator=generator)):
+        tokens[row, end] = end_id
+        tokens[row, end + 1 :] = spec.text.pad_id
     return tokens
 
 
-def pictures(count: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, SIZE, SIZE, 3), generator=generator, dtype=torch.uint8)
+def pictures(count: int, spec: ModelSpec = TINY_CLIP) -> torch.Tensor:
+    size, generator = spec.image.image_size, torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, size, size, 3), generator=generator, dtype=torch.uint8)
