@@ -65,6 +65,9 @@ class Stages:
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
+        yield from _streamed(self._prepare)
+
+    def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
         from trainables.data.gallery import Pixels
         from trainables.data.prepare import prepare_captions, prepare_questions, training_texts
         from trainables.models.tokenizer import Tokenizer, fit_bpe
@@ -74,21 +77,26 @@ class Stages:
         settings = config.teacher.tokenizer
         pixels = Pixels(config.teacher.model.image.image_size)
         folder = fit_bpe(training_texts("data.train", data.train, languages), settings.vocab_size)
-        yield 1, 6
+        progress(1, 6)
         tokenizer = Tokenizer(folder, settings.context_length)
         folders: list[Path] = []
+
+        def within(done: int, total: int) -> None:
+            """A part of the next of the six steps."""
+            progress((1 + len(folders)) * total + done, 6 * total)
+
         for key, source, control in (
             ("data.train", data.train, CONTROL_LANGUAGE),
             ("data.retrieval", data.retrieval, None),
             ("data.test.retrieval", data.test.retrieval, None),
         ):
-            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer))
-            yield 1 + len(folders), 6
+            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer, within))
+            progress(1 + len(folders), 6)
         for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
-            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer))
-            yield 1 + len(folders), 6
+            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer, within))
+            progress(1 + len(folders), 6)
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        yield Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+        return Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the fitted teacher."""

@@ -105,6 +105,7 @@ MISTAKES = [
     ("data.train={source: a.csv, layout: wide, columns: 3}", "data.train.columns", ["string", "section", "not 3"]),
     ("data.train={source: a.csv, layout: wide, share: [0.5, 0.5]}", "data.train.share", ["0.5 to 0.5", "smaller"]),
     ("data.train={source: a.csv, layout: wide, max_bad: 2}", "data.train.max_bad", ["less than or equal to 1", "not 2"]),
+    ("data.train={source: ./a.csv/b, revision: main, layout: wide}", "data.train.source", ["'./a.csv/b'", "owner/name"]),
     ("data.train={source: a.csv, layout: per_language}", "data.train.id", ["is needed"]),
     ("data.train={source: a.csv, layout: per_language, id: x}", "data.train", ["write {language} in source, config or split"]),
     ("data.vqa={source: a.csv, layout: cvqa, prompt: '{question}'}", "data.vqa.prompt", ["'{question}'", "{answer}"]),
