@@ -149,8 +149,8 @@ def nondomination_rank(values: ArrayLike, directions: Directions) -> NDArray[np.
     return ranks
 
 
-def promotion_order(values: ArrayLike, directions: Directions, violations: ArrayLike) -> NDArray[np.intp]:
-    """The row numbers of ``values`` [N, M], best first: which trials a successive-halving scheduler keeps.
+def promotion_place(values: ArrayLike, directions: Directions, violations: ArrayLike, row: int) -> int:
+    """How many rows of ``values`` [N, M] go before ``row`` in the order in which successive halving promotes them.
 
     Feasible rows (``violations``, float [N], of 0) come first, then infeasible ones, and rows that are not finite
     last. Infeasible rows go by the size of their violation before all else (Deb et al. 2002, section VI): their
@@ -158,7 +158,7 @@ def promotion_order(values: ArrayLike, directions: Directions, violations: Array
     rank. Within a rank, the best rows of single objectives go first, so that the front keeps its extent, then the
     others by hypervolume contribution (as in SMS-EMOA, Beume, Naujoks & Emmerich 2007), with every objective scaled
     to [0, 1] over all finite rows. A second copy of a row adds nothing, so copies close their rank. What is still
-    tied keeps its order: equal inputs give equal outputs.
+    tied keeps its order.
 
     Raises ValueError if the shapes do not fit.
     """
@@ -167,24 +167,22 @@ def promotion_order(values: ArrayLike, directions: Directions, violations: Array
     if violated.shape != (len(costs),):
         raise ValueError(f"violations have shape {violated.shape}, but there are {len(costs)} points")
     finite = _finite_rows(costs)
-    tier = np.where(finite, violated, np.inf)
-    rank = np.zeros(len(costs), dtype=np.int64)
-    is_copy, is_inner = np.zeros(len(costs), dtype=bool), np.zeros(len(costs), dtype=bool)
-    contribution = np.zeros(len(costs))
-    scaled = _scaled(costs, finite)
+    if not finite[row]:
+        return int(finite.sum() + (~finite[:row]).sum())
+    tier = np.flatnonzero(finite & (violated == violated[row]))
     less_is_better = dict.fromkeys(directions, _MINIMISE)
+    rank = nondomination_rank(costs[tier], less_is_better)
+    own = rank[np.searchsorted(tier, row)]
+    front = tier[rank == own]
+    distinct = np.sort(np.unique(costs[front], axis=0, return_index=True)[1])
+    contribution, is_copy = np.zeros(len(front)), np.ones(len(front), dtype=bool)
     corner = dict.fromkeys(directions, _NORMALISED_REFERENCE)
-    tiers, sizes = np.unique(tier[finite], return_counts=True)
-    for one_tier in tiers[sizes > 1]:  # a row that is alone in its tier has its place already
-        in_tier = np.flatnonzero(finite & (tier == one_tier))
-        rank[in_tier] = nondomination_rank(costs[in_tier], less_is_better)
-        for one_rank in np.unique(rank[in_tier]):
-            front = in_tier[rank[in_tier] == one_rank]
-            distinct = front[np.sort(np.unique(costs[front], axis=0, return_index=True)[1])]
-            is_copy[np.setdiff1d(front, distinct)] = True
-            is_inner[front] = (costs[front] > costs[front].min(axis=0)).all(axis=1)
-            contribution[distinct] = hypervolume_contributions(scaled[distinct], less_is_better, corner)
-    return np.lexsort((np.arange(len(costs)), -contribution, is_inner, is_copy, rank, tier, ~finite))
+    scaled = _scaled(costs, finite)[front[distinct]]
+    contribution[distinct], is_copy[distinct] = hypervolume_contributions(scaled, less_is_better, corner), False
+    is_inner = (costs[front] > costs[front].min(axis=0)).all(axis=1)
+    order = front[np.lexsort((front, -contribution, is_inner, is_copy))]
+    before = (finite & (violated < violated[row])).sum() + (rank < own).sum()
+    return int(before + np.flatnonzero(order == row)[0])
 
 
 def _costs(values: ArrayLike, directions: Directions) -> NDArray[np.float64]:

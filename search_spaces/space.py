@@ -9,8 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from search_spaces.yaml_file import read_yaml
 
 _FOLDER = Path(__file__).parent
 KNOWN_RECIPES = _FOLDER / "recipes" / "known.yaml"
@@ -156,9 +157,9 @@ def load_space(name: str) -> SearchSpace:
                 f"no space '{name}': {hint}there are {', '.join(available_spaces())}, or the path of a file"
             )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise SpaceError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except (ValueError, OSError) as error:
+        raise SpaceError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(content, dict) or not content:
         raise SpaceError(f"{path}: a space is a mapping of names to entries")
     entries: dict[str, Entry] = {}

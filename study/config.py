@@ -141,6 +141,8 @@ class Bound(Typed):
     def _bounds_something(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("a constraint needs a min or a max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"no value is at least {self.min:g} and at most {self.max:g}")
         return self
 
 

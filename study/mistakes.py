@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from search_spaces.yaml_file import read_yaml
 from study.errors import UserError
 
 
@@ -20,9 +20,9 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         UserError: if the file cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {error}") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):

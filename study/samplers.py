@@ -36,7 +36,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 FITS = "fits"  # the constraint that stands for the limits of a worker
 
-_MODELLED, _BEST = 400, 100  # trials that TPE models, and how many of them are the best ones
+_MODELLED, _BEST = 200, 50  # trials that TPE models, and how many of them are the best ones
 _PATIENCE = 600.0  # seconds for which an unreachable storage is asked again
 _SQLITE_FULL = "database or disk is full"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from analysis.pareto import Constraints, Directions, promotion_order, violation
+from analysis.pareto import Constraints, Directions, promotion_place, violation
 
 Metrics = Mapping[str, float]
 
@@ -66,8 +65,7 @@ class MultiObjectiveHalving(FIFOScheduler):  # type: ignore[misc]  # Ray is unty
             return True
         numbers = list(reached)
         values, violations = zip(*reached.values(), strict=True)
-        order = promotion_order(values, self._objectives, violations)
-        place = int(np.flatnonzero(order == numbers.index(trial))[0])
+        place = promotion_place(values, self._objectives, violations, numbers.index(trial))
         self._places[trial] = f"place {place + 1} of {len(numbers)} at step {step}"
         if place >= math.ceil(len(numbers) / self._reduction):
             return False

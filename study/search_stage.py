@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from analysis.pareto import feasible, nondominated
 from study.budget import Budget, was_refused
 from study.config import SearchConfig, StudyConfig
 from study.foresight import Foresight
 from study.ledger import State, TrialRecord
 from study.progress import Progress, SearchState
 from study.scheduler import MultiObjectiveHalving
-from study.selection import candidates, front
 from study.tracking import Trackers
 from study.trials import Trials
 
@@ -39,6 +39,9 @@ class Search:
         self._shown = SearchState(total=config.search.trials)
         self._waiting = list(trials.unfinished)
         self._under_way = len(trials.unfinished)
+        self._states = Counter[str]()  # of the trials that have ended
+        self._refused = 0
+        self._scores: list[list[float]] = []  # of the complete feasible ones, a number for each objective
         self.scheduler = make_scheduler(config.search, config.training.steps)
         for record, result in trials.finished.items():
             self._learn(record, result)
@@ -62,7 +65,7 @@ class Search:
                 self._under_way += 1
                 return record
             self._trials.finish(record, "infeasible", refusal, {})
-            self._budget.take(self._trials.finished[record])
+            self._learn(record, self._trials.finished[record])
             self._trackers.finish(record, self._trials.finished[record])
         self._progress.note(f"No further trial: {reason}")
         return None
@@ -88,15 +91,13 @@ class Search:
         self._progress.search(replace(self._shown, running=running))
 
     def _summed_up(self) -> SearchState:
-        search, finished = self._config.search, self._trials.finished
-        refused = sum(was_refused(result) for result in finished.values())
-        values = [[metrics[name] for name in search.directions] for metrics in candidates(finished, search).values()]
+        search = self._config.search
         best = {
             name: max(column) if way == "maximise" else min(column)
-            for (name, way), column in zip(search.directions.items(), zip(*values, strict=True), strict=False)
+            for (name, way), column in zip(search.directions.items(), zip(*self._scores, strict=True), strict=False)
         }
-        states = Counter(result["state"] for result in finished.values())
-        return SearchState(search.trials + refused, 0, dict(states), len(front(finished, search)), best)
+        members = int(nondominated(self._scores, search.directions).sum())
+        return SearchState(search.trials + self._refused, 0, dict(self._states), members, best)
 
     def _over(self) -> str | None:
         return self._budget.over(self._under_way)
@@ -104,6 +105,11 @@ class Search:
     def _learn(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
         self._foresight.learn(record.recipe, result)
         self._budget.take(result)
+        self._states[result["state"]] += 1
+        self._refused += was_refused(result)
+        search, metrics = self._config.search, result["metrics"]
+        if result["state"] == "complete" and feasible(metrics, search.bounds):
+            self._scores.append([metrics[name] for name in search.directions])
 
 
 def make_scheduler(search: SearchConfig, steps: int) -> MultiObjectiveHalving | None:

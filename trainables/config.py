@@ -96,6 +96,14 @@ class TrainingConfig(Typed):
     decay: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.3  # share of the steps, for wsd
     max_gradient_norm: Positive = 1.0
 
+    @model_validator(mode="after")
+    def _decay_follows_warmup(self) -> Self:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} are more than all steps: at most 1 together"
+            )
+        return self
+
 
 class CacheConfig(Typed):
     """The teacher's outputs on the training data, computed once for all trials."""

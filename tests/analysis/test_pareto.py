@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from analysis.pareto import (
     hypervolume_contributions,
     nondominated,
     nondomination_rank,
-    promotion_order,
+    promotion_place,
     reference_point,
     violation,
 )
@@ -161,23 +162,30 @@ def test_the_front_has_only_complete_feasible_measured_trials() -> None:
     assert np.flatnonzero(mask).tolist() == [4, 6]
 
 
+def promotion_order(rows: Any, directions: Directions, violations: list[float]) -> list[int]:
+    """All rows by their place, which must tell them apart."""
+    places = [promotion_place(rows, directions, violations, row) for row in range(len(rows))]
+    assert sorted(places) == list(range(len(rows)))
+    return [places.index(place) for place in range(len(rows))]
+
+
 def test_promotion_takes_extremes_then_the_largest_contributions() -> None:
     # One front; between the extremes 0 and 4, the row 2 stands far out and the rows 1 and 3 hardly.
     rows = [[0.0, 0.0], [1.0, 3.9], [6.0, 4.0], [6.1, 9.0], [10.0, 10.0]]
-    order = promotion_order(rows, TWO, [0.0] * 5).tolist()
+    order = promotion_order(rows, TWO, [0.0] * 5)
     assert sorted(order[:2]) == [0, 4]
     assert order[2] == 2
 
 
 def test_promotion_is_the_same_in_other_units() -> None:
     rows = np.array([[0.1, 30.0], [0.2, 31.0], [0.3, 45.0], [0.35, 46.0], [0.4, 60.0], [0.1, 60.0]])
-    usual = promotion_order(rows, TWO, [0.0] * 6).tolist()
-    assert promotion_order(rows * [1000.0, 0.01], TWO, [0.0] * 6).tolist() == usual
+    usual = promotion_order(rows, TWO, [0.0] * 6)
+    assert promotion_order(rows * [1000.0, 0.01], TWO, [0.0] * 6) == usual
 
 
 def test_promotion_puts_copies_behind_the_rest_of_their_front() -> None:
     rows = [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [0.0, 5.0]]
-    order = promotion_order(rows, TWO, [0.0] * 5).tolist()
+    order = promotion_order(rows, TWO, [0.0] * 5)
     assert set(order[:2]) == {0, 3}
     assert order[2:] == [2, 1, 4]
 
@@ -185,7 +193,7 @@ def test_promotion_puts_copies_behind_the_rest_of_their_front() -> None:
 def test_promotion_puts_infeasible_rows_behind_feasible_ones_by_the_size_of_their_violation() -> None:
     # The better its objectives, the more a row violates; row 4 is not measured, row 5 misses by infinity.
     rows = [[9.0, 1.0], [5.0, 5.0], [3.0, 7.0], [1.0, 9.0], [NAN, 0.0], [9.0, 0.0]]
-    assert promotion_order(rows, TWO, [0.3, 0.2, 0.0, 0.1, 0.0, math.inf]).tolist() == [2, 3, 1, 0, 5, 4]
+    assert promotion_order(rows, TWO, [0.3, 0.2, 0.0, 0.1, 0.0, math.inf]) == [2, 3, 1, 0, 5, 4]
 
 
 @settings(deadline=None)
@@ -196,8 +204,7 @@ def test_promotion_never_puts_a_row_before_one_that_is_plainly_better(
     rows, directions = case
     size = st.sampled_from([0.0, 0.0, 0.1, 2.0, math.inf])
     violations = data.draw(st.lists(size, min_size=len(rows), max_size=len(rows)))
-    order = promotion_order(rows, directions, violations).tolist()
-    assert sorted(order) == list(range(len(rows)))
+    order = promotion_order(rows, directions, violations)
     finite = [all(map(math.isfinite, row)) for row in rows]
     tiers = [(not ok, size if ok else 0.0) for ok, size in zip(finite, violations, strict=True)]
     assert [tiers[i] for i in order] == sorted(tiers)
@@ -211,7 +218,7 @@ def test_values_that_do_not_fit_the_objectives_are_refused() -> None:
     with pytest.raises(ValueError, match="variance"):
         nondominated([[1.0, 2.0, 3.0]], TWO)
     with pytest.raises(ValueError, match="violations"):
-        promotion_order([[1.0, 2.0]], TWO, [0.0, 1.0])
+        promotion_place([[1.0, 2.0]], TWO, [0.0, 1.0], 0)
 
 
 def test_importing_the_module_stays_light() -> None:

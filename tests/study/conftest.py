@@ -15,11 +15,16 @@ from tests.study.tiny import Outcome, Study
 
 @pytest.fixture(scope="session")
 def run_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What all runs share: data and teacher are prepared once. Ray's sockets need a short path."""
+    """What all runs share: data and teacher are prepared once, also where pytest has several processes.
+
+    Ray's sockets need a short path.
+    """
     ray_folder = tempfile.mkdtemp(prefix="pd-")
+    own = tmp_path_factory.getbasetemp()
+    of_all = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     yield {
         **os.environ,
-        "POLYDISTILL_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "POLYDISTILL_CACHE": str(of_all / "cache-of-studies"),
         "RAY_TMPDIR": ray_folder,
         "OMP_WAIT_POLICY": "PASSIVE",  # beside other work, threads that spin while they wait take minutes
     }

@@ -83,6 +83,7 @@ MISTAKES = [
     ("search.objectives.vqa_variance=minimize", "search.objectives.vqa_variance", ["did you mean minimise?"]),
     ("search.objectives={retrieval_map: maximise}", "search.objectives", ["at least two", "vqa_variance"]),
     ("search.constraints={vqa_std: {}}", "search.constraints.vqa_std", ["min or a max"]),
+    ("search.constraints={vqa_std: {min: 3.0, max: 2.0}}", "search.constraints.vqa_std", ["at least 3 and at most 2"]),
     ("search.scheduler.rungs=[30, 80]", "search.scheduler.rungs", ["80", "training.steps, 80"]),
     ("search.scheduler.rungs=[30, 20]", "search.scheduler.rungs", ["[30, 20]", "increasing"]),
     ("search.scheduler.rungs=[0]", "search.scheduler.rungs.0", ["greater than or equal to 1", "not 0"]),
@@ -184,6 +185,12 @@ def test_a_width_of_images_that_siglip2_cannot_have_is_refused(overrides: list[s
         load_config("emoji_siglip2", overrides)
 
 
+def test_a_schedule_that_needs_more_than_all_steps_is_refused() -> None:
+    with pytest.raises(UserError, match=r"training: warmup 0\.5 and decay 0\.6 are more than all steps"):
+        load_config("emoji_clip", ["training.warmup=0.5", "training.decay=0.6"])
+    load_config("emoji_clip", ["training.warmup=0.5", "training.decay=0.6", "training.schedule=cosine"])
+
+
 def test_a_batch_that_workers_cannot_share_is_refused() -> None:
     with pytest.raises(UserError, match=r"training\.batch_size: 64 is not a multiple of .*workers_per_trial, 3"):
         load_config("emoji_clip", ["training.batch_size=64", "resources.workers_per_trial=3"])
@@ -212,6 +219,8 @@ def test_an_override_that_cannot_be_read_is_one_line_that_repeats_it(override: s
     [
         (b"search: {trials: 3", "YAML"),
         (b"a: 1\n\tb: 2\n", "YAML"),
+        (b"seed: 1\nsearch: {trials: 3}\nseed: 2\n", "the key seed is there twice"),
+        (b"search: {trials: 3, trials: 4}\n", "the key trials is there twice"),
         (b"\xff\xfe\x00", "YAML"),
         (b"- name\n- seed\n", "mapping"),
         (b"name\n", "mapping"),

@@ -46,6 +46,8 @@ TINY: dict[str, Any] = {
     "tracking": {"tensorboard": True},
 }
 
+UNCONFIRMED = "search.confirm.seeds=0"  # for tests of something else: confirmations take processes of their own
+
 
 @dataclass
 class Outcome:
