@@ -23,6 +23,7 @@ from search_spaces.space import (
 )
 from study.config import StudyConfig
 from study.errors import UserError
+from study.models import student_layers, teacher_towers
 from trainables.data.headers import check_source
 from trainables.data.report import DataError
 from trainables.data.settings import OwnData
@@ -36,8 +37,8 @@ _SAMPLES = 200
 def surroundings(config: StudyConfig) -> Surroundings:
     """What the study's space needs to know of its models and languages."""
     return Surroundings(
-        student_layers={"image": config.student.image.layers, "text": config.student.text.layers},
-        teacher_layers={"image": config.teacher.model.image.layers, "text": config.teacher.model.text.layers},
+        student_layers=student_layers(config),
+        teacher_layers={tower: sizes.layers for tower, sizes in teacher_towers(config).items()},
         languages=config.data.languages,
     )
 

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.errors import UserError
 from study.mistakes import did_you_mean, first_mistake, read_mapping
-from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig
+from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
 from trainables.data.emoji import LANGUAGES
 from trainables.data.settings import (
     CaptionSource,
@@ -257,6 +257,23 @@ class StudyConfig(Typed):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _students_of_published_teachers_are_half_as_deep(cls, given: Any) -> Any:
+        """What sizes a student has by default, no number can say for teachers of all sizes."""
+        teacher = given.get("teacher") if isinstance(given, dict) else None
+        if not isinstance(teacher, dict) or teacher.get("pretrained") is None:
+            return given
+        student = given.get("student") or {}
+        if not isinstance(student, dict):
+            return given
+        half = {"layers": 0.5, "width": 1.0}
+        own = {tower: student.get(tower) or {} for tower in ("image", "text")}
+        return {
+            **given,
+            "student": {**student, **{key: {**half, **tower} for key, tower in own.items() if isinstance(tower, dict)}},
+        }
+
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
@@ -273,44 +290,61 @@ class StudyConfig(Typed):
             raise ValueError(
                 f"search.scheduler.rungs: rung {beyond[0]} is not below training.steps, {self.training.steps}"
             )
+        workers = self.resources.workers_per_trial
+        if workers > 1 and self.training.batch_size % workers:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is not a multiple of "
+                f"resources.workers_per_trial, {workers}"
+            )
+        if self.teacher.model is None:
+            return self  # `study.models` holds the student against what is published
         for tower in ("image", "text"):
             student, teacher = getattr(self.student, tower), getattr(self.teacher.model, tower)
-            if student.layers > teacher.layers:
+            if comes_to(student.layers, teacher.layers) > teacher.layers:
                 raise ValueError(
                     f"student.{tower}.layers: {student.layers} cannot be mapped into the teacher's {teacher.layers} "
                     f"layers (teacher.model.{tower}.layers): at most {teacher.layers}"
                 )
-            if student.width % teacher.head_width:
+            if comes_to(student.width, teacher.width, teacher.head_width) % teacher.head_width:
                 raise ValueError(
-                    f"student.{tower}.width: {student.width} is not a multiple of the head width {teacher.head_width}"
+                    f"student.{tower}.width: {student.width} is not a multiple of the head width {teacher.head_width}; "
+                    "a share, such as 0.5, comes to whole heads"
                 )
             if teacher.width % teacher.head_width:
                 raise ValueError(
                     f"teacher.model.{tower}.width: {teacher.width} is not a multiple of the head width "
                     f"{teacher.head_width}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _images_and_texts_fit(self) -> Self:
+        if self.teacher.model is None or self.teacher.tokenizer is None:
+            return self
+        teacher, student = self.teacher.model.image, self.student.image
+        width = comes_to(student.width, teacher.width, teacher.head_width)
+        shown = f"{width}" if width == student.width else f"{student.width:g}, that is {width},"
         joint = self.teacher.model.embed_dim
-        if self.teacher.family in UNPROJECTED_IMAGES:
-            for key, width in (
-                ("teacher.model", self.teacher.model.image.width),
-                ("student", self.student.image.width),
-            ):
-                if width != joint:
-                    raise ValueError(
-                        f"{key}.image.width: {width} is not teacher.model.embed_dim, {joint}: {self.teacher.family} does "
-                        "not project images, so that the two are one"
-                    )
-        image = self.teacher.model.image
-        if image.image_size % image.patch_size:
+        for key, found, value in (("teacher.model", teacher.width, f"{teacher.width}"), ("student", width, shown)):
+            if found != joint and self.teacher.family in UNPROJECTED_IMAGES:
+                raise ValueError(
+                    f"{key}.image.width: {value} is not teacher.model.embed_dim, {joint}: {self.teacher.family} does "
+                    "not project images, so that the two are one"
+                )
+        size, patch = student.image_size or teacher.image_size, student.patch_size or teacher.patch_size
+        for key, side, of in (("teacher.model", teacher.image_size, teacher.patch_size), ("student", size, patch)):
+            if side % of:
+                raise ValueError(f"{key}.image.image_size: {side} is not a multiple of the patch size {of}")
+        if size > teacher.image_size:
             raise ValueError(
-                f"teacher.model.image.image_size: {image.image_size} is not a multiple of the patch size "
-                f"{image.patch_size}"
+                f"student.image.image_size: {size} is more than the pictures have, {teacher.image_size} "
+                "(teacher.model.image.image_size)"
             )
-        workers = self.resources.workers_per_trial
-        if workers > 1 and self.training.batch_size % workers:
+        length, whole = self.student.text.context_length, self.teacher.tokenizer.context_length
+        if length is not None and length > whole:
             raise ValueError(
-                f"training.batch_size: {self.training.batch_size} is not a multiple of "
-                f"resources.workers_per_trial, {workers}"
+                f"student.text.context_length: {length} is more than the teacher's {whole} "
+                "(teacher.tokenizer.context_length)"
             )
         return self
 
@@ -387,9 +421,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
     *path, last = key.split(".")
     branch = content
-    for part in path:
-        found = branch.setdefault(part, {})
+    for name in path:
+        found = branch.setdefault(name, {})
         if not isinstance(found, dict):
-            raise UserError(f"--set {override}: {part} is a value, not a section")
+            raise UserError(f"--set {override}: {name} is a value, not a section")
         branch = found
     branch[last] = value

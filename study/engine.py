@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from analysis.pareto import reference_point
@@ -29,8 +30,11 @@ from study.tracking import Trackers
 from study.trial_runner import Inputs, TrialRunner, remove_left_overs
 from study.trials import Trials
 from study.warm_start import StartingPoint
-from trainables.artifacts import write_json
+from trainables.artifacts import MANIFEST, write_json
+from trainables.config import TeacherConfig
 from trainables.data.report import REPORT
+from trainables.models.checkpoint import CheckpointError
+from trainables.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -111,30 +115,40 @@ class _Stages:
     def _prepare(self) -> Inputs:
         config, progress = self._config, self._progress
         with StageRunner(config, *self._room) as stages:
-            with progress.stage("prepare data") as advance:
-                prepared = stages.run("prepare", progress=advance)
-            self._keep_data_reports(prepared)
-            with progress.stage("fit teacher") as advance:
-                teacher = stages.run("teacher", prepared, progress=advance)
+            try:
+                with progress.stage("prepare data") as advance:
+                    prepared = stages.run("prepare", progress=advance)
+                self._keep_data_reports(prepared)
+                with progress.stage("load teacher" if config.teacher.pretrained else "fit teacher") as advance:
+                    teacher = stages.run("teacher", prepared, progress=advance)
+            except CheckpointError as error:
+                raise UserError(f"teacher.pretrained: {error}") from None
             with progress.stage("score teacher") as advance:
-                scores, parameters, chance, student = stages.run("score_teacher", teacher, prepared, progress=advance)
-            if scores["summary"]["vqa_accuracy"] <= chance:
-                raise UserError(
-                    f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, "
-                    f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}: fit it longer"
+                scores, chance, student, student_parameters = stages.run(
+                    "score_teacher", teacher, prepared, progress=advance
                 )
+            if scores["summary"]["vqa_accuracy"] <= chance:
+                found = f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}"
+                if config.teacher.fit is None:
+                    raise UserError(f"teacher.pretrained: the teacher's VQA accuracy, {found}: take another")
+                raise UserError(
+                    f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, {found}: fit "
+                    "it longer"
+                )
+            progress.note(f"Students: {_sizes(student)}")
             self._described = {
                 "family": config.teacher.family,
-                "parameters": parameters,
+                "parameters": scores["parameters"],
                 "chance": chance,
                 "folder": str(teacher),
+                **_origin(config.teacher, teacher),
             }
             if not (self._ledger.folder / "teacher.json").exists():
                 self._write_teacher({"validation": scores})
             with progress.stage("cache teacher") as advance:
                 layers = mapped_teacher_layers(config, self._space)
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)
-        return Inputs(prepared, teacher, student, cache, scores, chance)
+        return Inputs(prepared, teacher, student, student_parameters, cache, scores, chance)
 
     def _keep_data_reports(self, prepared: Prepared) -> None:
         """Beside the study, where its user looks: what is in data of the user's own, and what is wrong with it."""
@@ -155,7 +169,9 @@ class _Stages:
         config = self._config
         reference = reference_point(inputs.teacher_scores["summary"], config.search.directions)
         budget = Budget(config.search, self._ledger, reference)
-        foresight = Foresight(config.search.limits, inputs.student, inputs.teacher, config.training.steps)
+        foresight = Foresight(
+            config.search.limits, inputs.student, inputs.student_parameters, inputs.teacher, config.training.steps
+        )
         search = Search(config, self._trials, budget, foresight, self._progress, self._trackers)
         if not search.is_over:
             with self._progress.stage("search"):
@@ -189,3 +205,20 @@ class _Stages:
 
     def _write_teacher(self, scores: Mapping[str, Any]) -> None:
         write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})
+
+
+def _origin(config: TeacherConfig, folder: Path) -> dict[str, Any]:
+    """Where a pretrained teacher is from, down to the commits of the hub, or the digests of a folder's files."""
+    if config.pretrained is None:
+        return {}
+    fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["fields"]
+    return {"pretrained": config.pretrained, "content": fields["pretrained"]}
+
+
+def _sizes(student: ModelSpec) -> str:
+    """What the configuration's numbers and shares came to."""
+    image, text = student.image, student.text
+    return (
+        f"{image.layers} image layers, {image.width} wide, for {image.image_size} pixels; {text.layers} text layers, "
+        f"{text.width} wide, for {text.vocab_size} tokens"
+    )

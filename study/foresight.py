@@ -30,8 +30,8 @@ class Foresight:
     fitted to the trials so far: see `Foreseen`. With no limits set nothing is learned.
     """
 
-    def __init__(self, limits: LimitsConfig, student: ModelSpec, teacher: Path, steps: int) -> None:
-        """``teacher``: the folder of the saved teacher; ``steps``: those of a whole trial.
+    def __init__(self, limits: LimitsConfig, student: ModelSpec, parameters: int, teacher: Path, steps: int) -> None:
+        """``parameters``: the student's; ``teacher``: the folder of the saved teacher; ``steps``: those of a whole trial.
 
         Raises:
             UserError: if no recipe at all can keep to the limits.
@@ -42,7 +42,7 @@ class Foresight:
         self._teacher: ModelSpec | None = None
         if limits.parameters is not None:
             self._teacher = ModelSpec.model_validate_json((teacher / SPEC_FILE).read_text(encoding="utf-8"))
-        self._student_parameters = student.parameter_count()
+        self._student_parameters = parameters
         if limits.parameters is not None and limits.parameters < self._student_parameters:
             raise UserError(
                 f"search.limits.parameters: {limits.parameters} is less than the {self._student_parameters} that the "

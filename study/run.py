@@ -83,10 +83,12 @@ def _run(options: argparse.Namespace) -> int:
     from study.checks import check_data, checked_space
     from study.environment import check_address, check_cache, check_resources, prepare_process
     from study.ledger import Ledger
+    from study.models import check_student
     from study.tracking import check_tracking
     from study.warm_start import starting_points
 
     config = load_config(options.config, options.overrides, options.name)
+    check_student(config)
     space = checked_space(config)
     check_data(config)
     check_tracking(config.tracking)

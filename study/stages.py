@@ -12,17 +12,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from search_spaces.space import SearchSpace
 from study.config import CONTROL_LANGUAGE, StudyConfig
 from study.errors import UserError
+from study.models import TOWERS, student_layers, teacher_towers
 from trainables.artifacts import artifact, write_json
 from trainables.data.report import DataError
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
+
+if TYPE_CHECKING:
+    from trainables.data.gallery import Pixels
+    from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 1  # raise it when the same model gets other scores
 
@@ -32,19 +37,19 @@ class Prepared:
     """Where the prepared data lies, and what the next stages need to know of it."""
 
     tokenizer: Path
-    vocab_size: int
     train: Path
     retrieval: Path
     vqa: Path
     test_retrieval: Path
     test_vqa: Path
+    vocabulary: Path | None  # the folder of the student's, if it is trimmed
 
 
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
     """The teacher layers of each tower, counted from 0, that a recipe of the space may map a student layer to."""
     wanted: dict[str, list[int]] = {}
-    for tower in ("image", "text"):
-        student, teacher = getattr(config.student, tower).layers, getattr(config.teacher.model, tower).layers
+    for tower in TOWERS:
+        student, teacher = student_layers(config)[tower], teacher_towers(config)[tower].layers
         kinds = space.values(f"{tower}_mapping.kind") or [LayerMapping().kind]
         found: set[int] = set()
         for kind in kinds:
@@ -68,22 +73,19 @@ class Stages:
         yield from _streamed(self._prepare)
 
     def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
-        from trainables.data.gallery import Pixels
-        from trainables.data.prepare import prepare_captions, prepare_questions, training_texts
-        from trainables.models.tokenizer import Tokenizer, fit_bpe
+        from trainables.data.prepare import prepare_captions, prepare_questions
+        from trainables.vocabulary import trimmed_vocabulary
 
-        config = self._config
-        data, languages = config.data, config.data.languages
-        settings = config.teacher.tokenizer
-        pixels = Pixels(config.teacher.model.image.image_size)
-        folder = fit_bpe(training_texts("data.train", data.train, languages), settings.vocab_size)
-        progress(1, 6)
-        tokenizer = Tokenizer(folder, settings.context_length)
+        data, languages = self._config.data, self._config.data.languages
+        tokenizer, pixels = self._tokenizer_and_pixels()
+        trims = self._config.student.vocabulary == "trimmed"
+        steps = 6 + trims
+        progress(1, steps)
         folders: list[Path] = []
 
         def within(done: int, total: int) -> None:
-            """A part of the next of the six steps."""
-            progress((1 + len(folders)) * total + done, 6 * total)
+            """A part of the next step."""
+            progress((1 + len(folders)) * total + done, steps * total)
 
         for key, source, control in (
             ("data.train", data.train, CONTROL_LANGUAGE),
@@ -91,32 +93,62 @@ class Stages:
             ("data.test.retrieval", data.test.retrieval, None),
         ):
             folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer, within))
-            progress(1 + len(folders), 6)
+            progress(1 + len(folders), steps)
         for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
             folders.append(prepare_questions(key, questions, languages, pixels, tokenizer, within))
-            progress(1 + len(folders), 6)
+            progress(1 + len(folders), steps)
         train, retrieval, test_retrieval, vqa, test_vqa = folders
-        return Prepared(folder, tokenizer.vocab_size, train, retrieval, vqa, test_retrieval, test_vqa)
+        try:
+            own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
+        except ValueError as error:
+            raise UserError(f"student.vocabulary: {error}; take full") from None
+        return Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
+
+    def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
+        """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""
+        from trainables.data.gallery import Pixels
+        from trainables.data.prepare import training_texts
+        from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
+        from trainables.models.spec import PREPROCESS
+        from trainables.models.tokenizer import Tokenizer, fit_bpe
+
+        data, teacher = self._config.data, self._config.teacher
+        if teacher.pretrained is not None:
+            checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
+            spec = checkpoint.spec(teacher.image_size)
+            size, standard, tokenizer = spec.image.image_size, spec.preprocess, pretrained_tokenizer(checkpoint)
+        else:
+            assert teacher.model is not None
+            assert teacher.tokenizer is not None
+            folder = fit_bpe(training_texts("data.train", data.train, data.languages), teacher.tokenizer.vocab_size)
+            size, standard = teacher.model.image.image_size, PREPROCESS[teacher.family]
+            tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
+        return tokenizer, Pixels(size, standard.mode, standard.interpolation)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
-        """The folder of the fitted teacher."""
-        from trainables.teacher import TeacherSource, fit_teacher
+        """The folder of the teacher."""
+        from trainables.models.tokenizer import Tokenizer
+        from trainables.teacher import TeacherSource, fit_teacher, load_teacher
 
         config = self._config
-        source = TeacherSource(
-            config.teacher, prepared.train, prepared.vocab_size, config.seed, config.training.precision
-        )
+        if config.teacher.pretrained is not None:
+            yield load_teacher(config.teacher)
+            return
+        assert config.teacher.tokenizer is not None
+        tokenizer = Tokenizer(prepared.tokenizer, config.teacher.tokenizer.context_length)
+        source = TeacherSource(config.teacher, prepared.train, tokenizer, config.seed, config.training.precision)
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
-        """The teacher's scores on validation, its parameters, the questions' chance level, and the student's sizes."""
+        """The teacher's scores on validation, the questions' chance level, the student's sizes, and its parameters."""
         from trainables.data.prepared import VisualQuestions
-        from trainables.models.factory import read_spec
+        from trainables.models.factory import parameter_count, read_spec, read_vocabulary
         from trainables.student import student_spec
 
         scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
         chance = VisualQuestions.load(prepared.vqa).chance
-        yield scores, scores["parameters"], chance, student_spec(self._config.student, read_spec(teacher))
+        student = student_spec(self._config.student, read_spec(teacher), read_vocabulary(prepared.vocabulary))
+        yield scores, chance, student, parameter_count(student)
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""

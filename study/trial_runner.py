@@ -37,6 +37,7 @@ class Inputs:
     prepared: Prepared
     teacher: Path
     student: ModelSpec
+    student_parameters: int
     cache: Path
     teacher_scores: dict[str, Any]  # on validation
     chance: float
@@ -111,6 +112,7 @@ class TrialRunner:
             seed=record.seed,
             recipe=record.recipe,
             student=inputs.student,
+            inherit=config.student.inherit,
             training=config.training,
             language_weights=language_weights(record.recipe.language_weighting, config.data.languages, teacher_map),
             control_language=CONTROL_LANGUAGE,
@@ -125,6 +127,7 @@ class TrialRunner:
                 vqa=str(inputs.prepared.vqa),
                 teacher=str(inputs.teacher),
                 cache=str(inputs.cache),
+                vocabulary=str(inputs.prepared.vocabulary) if inputs.prepared.vocabulary else None,
             ),
             folder=str(record.folder),
             workers=resources.workers_per_trial,

@@ -16,8 +16,24 @@ from PIL import Image as Pictures
 from trainables.data import emoji
 from trainables.data.embedded import _render
 
-SPOKEN = {"en": "English", "es": "Spanish", "tr": "Turkish", "ja": "Japanese", "ar": "Arabic"}
-COUNTRIES = {"en": "Ireland", "es": "Mexico", "tr": "Turkey", "ja": "Japan", "ar": "Egypt"}
+SPOKEN = {
+    "en": "English",
+    "es": "Spanish",
+    "tr": "Turkish",
+    "ja": "Japanese",
+    "ar": "Egyptian_Arabic",
+    "zh": "Chinese",
+    "ru": "Russian",
+}
+COUNTRIES = {
+    "en": "Ireland",
+    "es": "Mexico",
+    "tr": "Turkey",
+    "ja": "Japan",
+    "ar": "Egypt",
+    "zh": "China",
+    "ru": "Russia",
+}
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from trainables.models.spec import Count, Family, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
 
 Precision = Literal["auto", "bf16", "fp32"]
+Inherit = Literal["important", "leading"]
 STATE = Path("checkpoint", "state.pt")  # in a trial's folder: what it goes on from, until its result is written down
 
 
@@ -53,15 +55,36 @@ class FitConfig(Typed):
 
 
 class TeacherConfig(Typed):
-    """The model that students learn from."""
+    """The model that students learn from: pretrained, or fitted by the study with a model, tokenizer and fit of its own."""
 
     family: Family = "clip"
-    model: TeacherModel = TeacherModel()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    fit: FitConfig = FitConfig()
+    pretrained: Annotated[str, Field(min_length=1)] | None = None  # a source as `trainables.models.checkpoint` has it
+    revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub; default: its main branch as it is now
+    image_size: Count | None = None  # default: as the pretrained teacher was trained
+    model: TeacherModel | None = None
+    tokenizer: TokenizerConfig | None = None
+    fit: FitConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_pretrained_or_fitted(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        fitted, published = ("model", "tokenizer", "fit"), ("revision", "image_size")
+        if given.get("pretrained") is None:
+            for key in published:
+                if given.get(key) is not None:
+                    raise ValueError(f"{key}: {given[key]} is for a pretrained teacher: name it as teacher.pretrained")
+            return {**given, **{key: {} for key in fitted if given.get(key) is None}}
+        for key in fitted:
+            if given.get(key) is not None:
+                raise ValueError(f"{key}: a pretrained teacher has its own: leave out either {key} or pretrained")
+        return given
 
     @model_validator(mode="after")
     def _fit_is_the_familys(self) -> Self:
+        if self.fit is None:
+            return self
         share = self.fit.softmax_share
         if self.family == "siglip2" and share is None:
             raise ValueError("fit.softmax_share: siglip2 needs a number, for example 0.7 (0: the sigmoid loss alone)")
@@ -72,16 +95,52 @@ class TeacherConfig(Typed):
         return self
 
 
+def _number_or_share(size: Any) -> Any:
+    is_number = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+    if not is_number and not (isinstance(size, float) and 0 < size <= 1):
+        raise ValueError(
+            f"should be a whole number from 1 on, or a share of the teacher's, above 0.0 and up to 1.0, not {size!r}"
+        )
+    return size
+
+
+Size = Annotated[int | float, BeforeValidator(_number_or_share)]
+
+
+def comes_to(size: Size, whole: int, unit: int = 1) -> int:
+    """What a student's size comes to: a number as it is, a share of ``whole`` in whole units, halves up, at least one."""
+    return size if isinstance(size, int) else max(1, math.floor(size * whole / unit + 0.5)) * unit
+
+
 class StudentTower(Typed):
-    layers: Count
-    width: Count
+    """Sizes as numbers, or as shares of the teacher's; a width is whole heads, as wide as the teacher's."""
+
+    layers: Size
+    width: Size
+
+
+class StudentImageTower(StudentTower):
+    """None: the teacher's."""
+
+    image_size: Count | None = None
+    patch_size: Count | None = None
+
+
+class StudentTextTower(StudentTower):
+    """None: the teacher's."""
+
+    context_length: Annotated[int, Field(ge=4, strict=True)] | None = None
 
 
 class StudentConfig(Typed):
     """The sizes of the student; what it does not name, it has from its teacher."""
 
-    image: StudentTower = StudentTower(layers=2, width=192)
-    text: StudentTower = StudentTower(layers=2, width=192)
+    image: StudentImageTower = StudentImageTower(layers=2, width=192)
+    text: StudentTextTower = StudentTextTower(layers=2, width=192)
+    # What a narrower student, of a recipe with `initialise: mapped`, has of its teacher: the channels, heads and neurons
+    # with the largest weights, or simply the first ones.
+    inherit: Inherit = "important"
+    vocabulary: Literal["full", "trimmed"] = "full"  # trimmed: to the tokens that the study's texts use
 
 
 class TrainingConfig(Typed):
@@ -119,6 +178,7 @@ class Paths(Typed):
     vqa: str
     teacher: str
     cache: str
+    vocabulary: str | None = None  # the folder of a trimmed one
 
 
 class TrialPlan(Typed):
@@ -128,6 +188,7 @@ class TrialPlan(Typed):
     seed: int
     recipe: Recipe
     student: ModelSpec
+    inherit: Inherit = "important"
     training: TrainingConfig
     language_weights: dict[str, float]
     control_language: str

@@ -16,7 +16,7 @@ from trainables.device import computing
 from trainables.distributed import gather, worker
 from trainables.layer_mapping import layer_loss, mapped_layers
 from trainables.models.dual_encoder import DualEncoder
-from trainables.models.factory import load_model
+from trainables.models.factory import load_model, read_vocabulary
 from trainables.optimizer import Muon, schedule
 from trainables.sampling import BatchSampler, Draw
 from trainables.strategies import STRATEGIES, DistillationBatch
@@ -52,7 +52,8 @@ class Distiller:
         self._data = CaptionedImages.load(Path(plan.paths.train))
         self._cache = TeacherCache.load(Path(plan.paths.cache))
         teacher = load_model(Path(plan.paths.teacher))
-        self.student = make_student(plan.student, teacher, recipe, plan.seed).to(device)
+        vocabulary = read_vocabulary(Path(plan.paths.vocabulary)) if plan.paths.vocabulary else None
+        self.student = make_student(plan.student, teacher, recipe, plan.seed, plan.inherit, vocabulary).to(device)
         languages = list(self._data.languages)
         self._sampler = BatchSampler(
             self._data, training.batch_size, training.captions_per_image, self._cache.views.shape[1], plan.seed
@@ -162,7 +163,7 @@ class Distiller:
         views = torch.from_numpy(self._cache.views[draw.images, draw.views]).to(self._device)
         tokens = torch.from_numpy(self._data.tokens[draw.languages, draw.texts]).long().to(self._device)
         weight = torch.from_numpy(self._weights[draw.languages] * draw.present).to(self._device)
-        return self.student.preprocess(apply_views(images, views)), tokens.flatten(0, 1), weight
+        return self.student.preprocess(apply_views(images, views)), self.student.read(tokens.flatten(0, 1)), weight
 
     def _of_teacher(self, rows: Any) -> Tensor:
         return torch.from_numpy(rows).float().to(self._device)

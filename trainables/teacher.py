@@ -1,4 +1,4 @@
-"""The teacher: fitted on the study's own training data, once, and kept in the cache folder by its content."""
+"""The teacher: fitted on the study's own training data or pretrained, once, and kept in the cache by its content."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.models.tokenizer import Tokenizer
 from trainables.optimizer import Muon, schedule
 from trainables.sampling import BatchSampler
 from trainables.strategies import contrastive_task
 
-_STAGE_VERSION = 1  # raise it when a fit of the same configuration gives another teacher
+_STAGE_VERSION = 2  # raise it when a fit of the same configuration gives another teacher
+_LOADING_VERSION = 1  # raise it when the same files give another teacher
 _WARMUP, _DECAY = 0.1, 0.35
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -34,7 +36,7 @@ class TeacherSource:
 
     config: TeacherConfig
     train: Path  # a folder of CaptionedImages
-    vocab_size: int
+    tokenizer: Tokenizer
     seed: int
     precision: Precision
 
@@ -54,6 +56,8 @@ class TeacherSource:
 
 def teacher_spec(config: TeacherConfig, vocab_size: int) -> ModelSpec:
     """The sizes of a fitted teacher; the vocabulary is what its tokenizer really has."""
+    assert config.model is not None
+    assert config.tokenizer is not None
     text = {"context_length": config.tokenizer.context_length, "vocab_size": vocab_size}
     return ModelSpec(
         family=config.family,
@@ -72,15 +76,38 @@ def language_exposure(kind: str, languages: int) -> Array:
 
 
 def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
-    """The folder of the fitted teacher, from the cache if it is there."""
+    """The folder of the fitted teacher and its tokenizer, from the cache if it is there."""
+
+    fit = source.config.fit
+    assert fit is not None
 
     def build(folder: Path) -> None:
         data = CaptionedImages.load(source.train)
-        model = build_model(teacher_spec(source.config, source.vocab_size), source.seed).to(default_device())
-        _fit(model, data, source.config.fit, source.seed, source.precision, progress)
+        model = build_model(teacher_spec(source.config, source.tokenizer.vocab_size), source.seed).to(default_device())
+        _fit(model, data, fit, source.seed, source.precision, progress)
         model.save(folder)
+        source.tokenizer.save(folder)
 
     return artifact("teacher", source.fields(), build)
+
+
+def load_teacher(config: TeacherConfig) -> Path:
+    """The folder of the pretrained teacher, from the cache if it is there.
+
+    Raises:
+        CheckpointError: if it cannot be had, or its weights do not fit.
+    """
+    from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
+
+    assert config.pretrained is not None
+    checkpoint = open_checkpoint(config.pretrained, config.revision)
+    fields = {"pretrained": checkpoint.identity(), "image_size": config.image_size, "stage": _LOADING_VERSION}
+
+    def build(folder: Path) -> None:
+        load_pretrained(checkpoint, config.image_size).save(folder)
+        pretrained_tokenizer(checkpoint).save(folder)
+
+    return artifact("teacher", fields, build)
 
 
 def _fit(

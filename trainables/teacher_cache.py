@@ -18,9 +18,10 @@ from trainables.data.prepared import Array, ArrayFolder, CaptionedImages
 from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import Encoded
 from trainables.models.factory import load_model
+from trainables.models.spec import ModelSpec
 
 _STAGE_VERSION = 1
-_IMAGES, _TEXTS = 256, 4096  # encoded at once
+IMAGES, TEXTS = 256, 4096  # encoded at once
 
 Progress = Callable[[int, int], None]
 
@@ -37,6 +38,15 @@ class TeacherCache(ArrayFolder):
     text_layers: Array  # float16 [layers, L, M, H]
     image_layer_numbers: Sequence[int]  # which teacher layers image_layers holds, counted from 0
     text_layer_numbers: Sequence[int]
+
+
+def cache_bytes(teacher: ModelSpec, images: int, captions: int, views: int, layers: Mapping[str, Sequence[int]]) -> int:
+    """The bytes of a cache's arrays, for so many ``captions`` in all languages together; arguments as `build_cache`."""
+    image_row = teacher.embed_dim + len(layers["image"]) * teacher.image.width
+    text_row = teacher.embed_dim + len(layers["text"]) * teacher.text.width
+    view = 2 * 3 * np.dtype(np.float32).itemsize
+    half = np.dtype(np.float16).itemsize
+    return images * views * (view + half * image_row) + captions * half * text_row
 
 
 def build_cache(
@@ -93,8 +103,8 @@ def build_cache(
             return model.encode_text(torch.tensor(texts[rows], dtype=torch.long, device=device))
 
         with torch.inference_mode(), computing(device, precision):
-            image, image_layers = encode(views.shape[0] * views.shape[1], _IMAGES, encode_views, layers["image"])
-            text, text_layers = encode(len(texts), _TEXTS, encode_texts, layers["text"])
+            image, image_layers = encode(views.shape[0] * views.shape[1], IMAGES, encode_views, layers["image"])
+            text, text_layers = encode(len(texts), TEXTS, encode_texts, layers["text"])
             scale = float(model.logit_scale)
         TeacherCache(
             logit_scale=scale,

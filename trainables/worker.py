@@ -18,6 +18,7 @@ from trainables.distributed import by_the_first, maximum, worker
 from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
 from trainables.evaluation.examples import write_examples
 from trainables.fencing import held
+from trainables.models.tokenizer import Tokenizer
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 
 Report = Callable[[dict[str, Any]], None]
@@ -178,7 +179,10 @@ class _Training:
             scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
             with self._timed("evaluate"):
                 write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
-            self._distiller.student.save(self._state_file.parent)
+            saved = self._state_file.parent
+            self._distiller.student.save(saved)
+            paths, length = self._plan.paths, self._plan.student.text.context_length
+            Tokenizer(Path(paths.vocabulary or paths.teacher), length).save(saved)
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
 
     def _evaluated(self, captions: CaptionedImages, questions: VisualQuestions) -> Evaluation | None:

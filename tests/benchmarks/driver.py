@@ -40,11 +40,13 @@ from study.tracking import Trackers
 from study.trials import Trials
 from study.warm_start import starting_points
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
+from trainables.student import student_spec
 
 MARKS = (20, 200, 2000)
 FACTOR = 2.0
 _WINDOW = 20  # trials before a mark, over which its cost is the mean
 _TEACHER = {"retrieval_map": 0.45, "vqa_variance": 20.0}
+_PARAMETERS = 2_780_000  # of the student; no limit is set on them
 _RUNNING = 2
 
 
@@ -70,7 +72,7 @@ class Driver:
         kept.reconcile()
         kept.start_from(starting_points(config, space))
         budget = Budget(config.search, self._ledger, reference_point(_TEACHER, config.search.directions))
-        foresight = Foresight(config.search.limits, _student(config), folder, config.training.steps)
+        foresight = Foresight(config.search.limits, _student(config), _PARAMETERS, folder, config.training.steps)
         self._progress = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the driver lives
         self._search = Search(config, kept, budget, foresight, Progress(self._progress), Trackers([]))
         self._running: list[TrialRecord] = []
@@ -155,10 +157,10 @@ def verdict(costs: Sequence[Cost]) -> tuple[bool, str]:
 
 
 def _student(config: StudyConfig) -> ModelSpec:
-    teacher, student = config.teacher.model, config.student
-    image = teacher.image.model_dump() | student.image.model_dump()
-    text = teacher.text.model_dump() | student.text.model_dump() | config.teacher.tokenizer.model_dump()
-    return ModelSpec(embed_dim=teacher.embed_dim, image=ImageTower(**image), text=TextTower(**text))
+    teacher = config.teacher.model
+    image = ImageTower(**teacher.image.model_dump())
+    text = TextTower(**teacher.text.model_dump(), **config.teacher.tokenizer.model_dump())
+    return student_spec(config.student, ModelSpec(embed_dim=teacher.embed_dim, image=image, text=text))
 
 
 def in_memory() -> str | None:

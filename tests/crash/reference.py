@@ -40,9 +40,9 @@ def _inputs(config: StudyConfig) -> Inputs:
     stages = Stages(config, threads=1)
     prepared = _result(stages.prepare())
     teacher = _result(stages.teacher(prepared))
-    scores, _parameters, chance, student = _result(stages.score_teacher(teacher, prepared))
+    scores, chance, student, parameters = _result(stages.score_teacher(teacher, prepared))
     cache = _result(stages.cache(teacher, prepared, mapped_teacher_layers(config, checked_space(config))))
-    return Inputs(prepared, teacher, student, cache, scores, chance)
+    return Inputs(prepared, teacher, student, parameters, cache, scores, chance)
 
 
 def _result(stage: Any) -> Any:

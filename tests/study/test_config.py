@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from study.config import StudyConfig, available_presets, dump_config, load_config, storage_url
 from study.errors import UserError
+from trainables.config import comes_to
 
 PRESETS = Path(__file__).parents[2] / "study" / "presets"
 
@@ -114,7 +115,19 @@ MISTAKES = [
     ("data.vqa={source: a.csv, layout: cvqa, translation: {langage: en}}", "data.vqa.translation.langage", ["did you mean data.vqa.translation.language?"]),
     ("data.vqa={source: a.csv, layout: cvqa, translation: {language: xx}}", "vqa.translation.language", ["'xx'", "en es ja"]),
     ("student.text.layers=5", "student.text.layers", ["5", "at most 4"]),
-    ("student.image.width=100", "student.image.width", ["100", "multiple", "64"]),
+    ("student.text.layers=0", "student.text.layers", ["whole number from 1 on, or a share", "not 0"]),
+    ("student.text.layers=1.5", "student.text.layers", ["share of the teacher's, above 0.0 and up to 1.0", "not 1.5"]),
+    ("student.text.width=0.0", "student.text.width", ["share", "not 0.0"]),
+    ("student.text.width=half", "student.text.width", ["share", "not 'half'"]),
+    ("student.text.layers=true", "student.text.layers", ["share", "not True"]),
+    ("student.image.width=100", "student.image.width", ["100", "multiple", "64", "0.5"]),
+    ("student.image.image_size=40", "student.image.image_size", ["40", "multiple of the patch size 16"]),
+    ("student.image.patch_size=9", "student.image.image_size", ["48", "multiple of the patch size 9"]),
+    ("student.image.image_size=64", "student.image.image_size", ["64", "48 (teacher.model.image.image_size)"]),
+    ("student.text.context_length=33", "student.text.context_length", ["33", "32 (teacher.tokenizer.context_length)"]),
+    ("student.text.context_length=3", "student.text.context_length", ["greater than or equal to 4", "not 3"]),
+    ("student.vocabulary=trim", "student.vocabulary", ["did you mean trimmed?", "'trim'"]),
+    ("student.inherit=first", "student.inherit", ["'leading'", "'first'"]),
     ("teacher.model.text.width=100", "teacher.model.text.width", ["100", "multiple", "64"]),
     ("teacher.model.image.image_size=50", "teacher.model.image.image_size", ["50", "multiple", "16"]),
     ("teacher.family=siglip", "teacher.family", ["did you mean siglip2?", "'siglip'"]),
@@ -177,6 +190,10 @@ def test_a_path_of_data_stays_itself_when_a_study_goes_on_elsewhere(
             ["student.image.width=128"],
             r"student\.image\.width: 128 is not teacher\.model\.embed_dim, 192: siglip2 does",
         ),
+        (
+            ["student.image.width=0.5"],
+            r"student\.image\.width: 0\.5, that is 128, is not teacher\.model\.embed_dim, 192: siglip2 does",
+        ),
         (["teacher.model.embed_dim=256"], r"teacher\.model\.image\.width: 192 is not teacher\.model\.embed_dim, 256"),
     ],
 )
@@ -189,6 +206,28 @@ def test_a_schedule_that_needs_more_than_all_steps_is_refused() -> None:
     with pytest.raises(UserError, match=r"training: warmup 0\.5 and decay 0\.6 are more than all steps"):
         load_config("emoji_clip", ["training.warmup=0.5", "training.decay=0.6"])
     load_config("emoji_clip", ["training.warmup=0.5", "training.decay=0.6", "training.schedule=cosine"])
+
+
+@pytest.mark.parametrize(
+    ("size", "whole", "unit", "expected"),
+    [(3, 12, 1, 3), (0.5, 12, 1, 6), (0.5, 5, 1, 3), (0.01, 12, 1, 1), (1.0, 12, 1, 12), (1, 12, 1, 1),
+     (0.5, 192, 64, 128), (0.5, 768, 64, 384), (0.1, 192, 64, 64), (1.0, 192, 64, 192), (96, 192, 64, 96)],
+)  # fmt: skip
+def test_a_share_comes_to_whole_layers_and_heads(size: float, whole: int, unit: int, expected: int) -> None:
+    assert comes_to(size, whole, unit) == expected
+
+
+def test_shares_are_read_and_written_as_they_were_given(tmp_path: Path) -> None:
+    given = ["student.image={layers: 0.5, width: 1.0}", "student.text={layers: 1, width: 0.34}"]
+    config = load_config("emoji_clip", given)
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8")
+    again = load_config(str(path))
+    assert again == config
+    assert [(type(tower.layers), type(tower.width)) for tower in (again.student.image, again.student.text)] == [
+        (float, float),
+        (int, float),
+    ]
 
 
 def test_a_batch_that_workers_cannot_share_is_refused() -> None:

@@ -18,6 +18,7 @@ from trainables.models.spec import ImageTower, ModelSpec, TextTower
 from trainables.recipe import STRATEGY_NAMES, LayerMapping, Recipe, Replication
 
 STEPS = 80
+PARAMETERS = 123_456  # of the student
 STUDENT = ModelSpec(
     embed_dim=32,
     image=ImageTower(layers=2, width=64, head_width=32, patch_size=12, image_size=24),
@@ -40,7 +41,7 @@ def teacher(tmp_path: Path) -> Path:
 
 
 def foresight(teacher: Path, **limits: Any) -> Foresight:
-    return Foresight(LimitsConfig(**limits), STUDENT, teacher, STEPS)
+    return Foresight(LimitsConfig(**limits), STUDENT, PARAMETERS, teacher, STEPS)
 
 
 def some_recipes(count: int, seed: int) -> list[Recipe]:
@@ -165,7 +166,7 @@ def test_time_of_stopped_trials_is_scaled_to_all_steps(teacher: Path) -> None:
 
 
 def test_parameters_are_counted_without_a_trial(teacher: Path) -> None:
-    own = STUDENT.parameter_count()
+    own = PARAMETERS
     text_maps = 3 * (32 * 64 + 64)  # the image tower is as wide as its teacher
     seeing = foresight(teacher, parameters=own + text_maps - 1)
     matching = Recipe(strategy="fd", layer_weight=1.0)
@@ -181,7 +182,7 @@ def test_parameters_are_counted_without_a_trial(teacher: Path) -> None:
 
 
 def test_a_limit_that_no_recipe_can_keep_to_is_a_mistake(teacher: Path) -> None:
-    own = STUDENT.parameter_count()
+    own = PARAMETERS
     assert foresight(teacher, parameters=own).refusal(Recipe(strategy="fd")) is None
     with pytest.raises(UserError, match=rf"search\.limits\.parameters: {own - 1} .* {own} "):
         foresight(teacher, parameters=own - 1)

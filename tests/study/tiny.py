@@ -128,9 +128,9 @@ class Study:
     def folder(self) -> Path:
         return self.place / "runs" / "tiny"
 
-    def start(self, *settings: str, address: str | None = None) -> Run:
-        config = self.place / "tiny.yaml"
-        config.write_text(yaml.safe_dump(TINY | {"storage": {"path": str(self.place / "runs")}}), encoding="utf-8")
+    def start(self, *settings: str, address: str | None = None, content: dict[str, Any] = TINY) -> Run:
+        config, placed = self.place / "tiny.yaml", {"name": "tiny", "storage": {"path": str(self.place / "runs")}}
+        config.write_text(yaml.safe_dump(content | placed, allow_unicode=True), encoding="utf-8")
         files = (self.place / f"output.{len(self.runs)}", self.place / f"errors.{len(self.runs)}")
         command = [
             sys.executable,
@@ -147,8 +147,8 @@ class Study:
         self.runs.append(Run(process, files, self.folder / "study.log"))
         return self.runs[-1]
 
-    def run(self, *settings: str) -> Outcome:
-        return self.start(*settings).wait()
+    def run(self, *settings: str, content: dict[str, Any] = TINY) -> Outcome:
+        return self.start(*settings, content=content).wait()
 
     def end(self) -> None:
         """End what is left of its runs."""

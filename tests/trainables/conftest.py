@@ -17,7 +17,8 @@ from trainables.config import (
     FitConfig,
     Paths,
     StudentConfig,
-    StudentTower,
+    StudentImageTower,
+    StudentTextTower,
     TeacherConfig,
     TeacherImageTower,
     TeacherModel,
@@ -155,7 +156,7 @@ def teacher_source(family: Family, train_folder: Path, tokenizer: Tokenizer) -> 
         tokenizer=TokenizerConfig(vocab_size=600, context_length=CONTEXT_LENGTH),
         fit=FitConfig(steps=8, batch_size=24, softmax_share=0.75 if family == "siglip2" else None),
     )
-    return TeacherSource(config, train_folder, tokenizer.vocab_size, seed=3, precision="fp32")
+    return TeacherSource(config, train_folder, tokenizer, seed=3, precision="fp32")
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +211,8 @@ def plan(data_paths: Paths, teacher: DualEncoder, few_questions: VisualQuestions
         seed=11,
         recipe=Recipe(strategy="dr", layer_weight=0.5),
         student=student_spec(
-            StudentConfig(image=StudentTower(layers=2, width=64), text=StudentTower(layers=2, width=64)), teacher.spec
+            StudentConfig(image=StudentImageTower(layers=2, width=64), text=StudentTextTower(layers=2, width=64)),
+            teacher.spec,
         ),
         training=TrainingConfig(steps=6, batch_size=16, precision="fp32"),
         language_weights={"en": 0.6, "ja": 0.9, "ar": 1.5},

@@ -37,8 +37,8 @@ def test_fitting_lowers_the_loss(teacher: DualEncoder, train_data: CaptionedImag
 
 
 def test_fitted_teacher_has_the_sizes_that_were_asked_for(teacher: DualEncoder, teacher_source: TeacherSource) -> None:
-    assert teacher.spec == teacher_spec(teacher_source.config, teacher_source.vocab_size)
-    assert (teacher.spec.text.context_length, teacher.spec.text.vocab_size) == (12, teacher_source.vocab_size)
+    assert teacher.spec == teacher_spec(teacher_source.config, teacher_source.tokenizer.vocab_size)
+    assert (teacher.spec.text.context_length, teacher.spec.text.vocab_size) == (12, teacher_source.tokenizer.vocab_size)
     assert [len(teacher.layers(tower)) for tower in ("image", "text")] == [3, 3]
 
 

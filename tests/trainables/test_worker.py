@@ -83,7 +83,12 @@ def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) 
     folder = Path(rung_plan.folder)
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", "examples.parquet", "worker.lock"]
     kept = sorted(path.name for path in (folder / "checkpoint").iterdir())
-    assert kept == ["model.safetensors", "spec.json", "state.pt"]  # the state until the result is written down
+    assert kept == [
+        "model.safetensors",
+        "spec.json",
+        "state.pt",
+        "tokenizer.json",
+    ]  # the state until the result is written down
     student = load_model(folder / "checkpoint")
     assert student.parameter_count() == last["parameters"]
     captions = CaptionedImages.load(Path(rung_plan.paths.retrieval))

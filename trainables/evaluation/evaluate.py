@@ -193,7 +193,7 @@ def _encode_texts(model: DualEncoder, *groups: Array, precision: Precision) -> l
     distinct, place = np.unique(np.concatenate(groups), axis=0, return_inverse=True)
     rows = torch.tensor(distinct, dtype=torch.long, device=device)
     with computing(device, precision):
-        encoded = torch.cat([model.encode_text(part).embedding for part in torch.split(rows, _TEXTS)])
+        encoded = torch.cat([model.encode_text(model.read(part)).embedding for part in torch.split(rows, _TEXTS)])
     return list(torch.split(_finite(encoded)[torch.from_numpy(place).to(device)], [len(group) for group in groups]))
 
 

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainables.artifacts import atomically, write_text
 from trainables.models.spec import SPEC_FILE, ModelSpec
 
 WEIGHTS_FILE = "model.safetensors"
+VOCABULARY_FILE = "vocabulary.npy"  # of a student with a trimmed vocabulary: its own id of each of its teacher's tokens
 
 TowerName = Literal["image", "text"]
 
@@ -36,19 +39,41 @@ class DualEncoder(nn.Module, ABC):
 
     _mean: Tensor
     _deviation: Tensor
+    _vocabulary: Tensor | None
 
-    def __init__(self, spec: ModelSpec, mean: Sequence[float], deviation: Sequence[float]) -> None:
-        """``mean``, ``deviation``: of red, green and blue, as the family's image towers take them."""
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("_deviation", torch.tensor(deviation).view(3, 1, 1), persistent=False)
+        standard = spec.preprocess
+        self.register_buffer("_mean", torch.tensor(standard.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_deviation", torch.tensor(standard.deviation).view(3, 1, 1), persistent=False)
+        self.register_buffer("_vocabulary", None, persistent=False)
+        self._pad_id = spec.text.pad_id  # in prepared tokens
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] or float [B, 3, H, W] in [0, 1] to what the image tower was trained on."""
+        """Prepared images, uint8 [B, H, W, 3] or float [B, 3, H, W] in [0, 1], as the image tower takes them."""
         if images.dtype == torch.uint8:
             images = images.permute(0, 3, 1, 2).float() / 255
+        size = self.spec.image.image_size
+        if images.shape[-1] != size:  # of a student that sees less than its teacher, for whom they were prepared
+            images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
         return (images - self._mean) / self._deviation
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Prepared token ids, int [B, T], as the text tower takes them: in its own vocabulary, at most as many as its
+        context length, of which the last one is then the text's own last.
+        """
+        length = self.spec.text.context_length
+        if tokens.shape[1] > length:
+            places = torch.arange(tokens.shape[1], device=tokens.device)
+            last = (places * (tokens != self._pad_id)).amax(dim=1, keepdim=True).clamp(min=length - 1)
+            tokens = torch.cat([tokens[:, : length - 1], tokens.gather(1, last)], dim=1)
+        return tokens if self._vocabulary is None else self._vocabulary[tokens]
+
+    def use_vocabulary(self, ids: Tensor) -> None:
+        """Read prepared tokens by ``ids``, the own id of each of them, -1 for what the model has no row for."""
+        self._vocabulary = ids.long().to(self._mean.device)
+        self._pad_id = int((ids == self.spec.text.pad_id).nonzero()[0])
 
     @abstractmethod
     def layers(self, tower: TowerName) -> Sequence[nn.Module]:
@@ -103,12 +128,15 @@ class DualEncoder(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def save(self, folder: Path) -> None:
-        """Write the spec as JSON and the weights as safetensors, each file whole.
+        """Write the spec as JSON, the weights as safetensors and the vocabulary, if it has one, each file whole.
 
         Raises:
             OSError: naming the file that cannot be written; an older one of its name is then still there.
         """
         write_text(folder / SPEC_FILE, json.dumps(self.spec.model_dump(), indent=1))
+        if self._vocabulary is not None:
+            with atomically(folder / VOCABULARY_FILE) as temporary, open(temporary, "wb") as file:
+                np.save(file, self._vocabulary.int().cpu().numpy())
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         with atomically(folder / WEIGHTS_FILE) as temporary:
             try:

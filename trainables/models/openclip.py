@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,48 +11,37 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.models.dual_encoder import DualEncoder, Encoded, TowerName
+from trainables.models.hidden_states import HiddenStates
+from trainables.models.openclip_architecture import build_clip
 from trainables.models.spec import ModelSpec
-from trainables.models.tokenizer import END_ID, PAD_ID
-from trainables.strategies import contrastive_task
+from trainables.strategies import best_logit_bias, contrastive_task, sigmoid_task
 
 _LENGTH_BINS, _LARGEST_BIN = 4, 256
 _MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5
 
 
 class OpenClipEncoder(DualEncoder):
-    """open_clip's `CustomTextCLIP` with native towers."""
+    """open_clip's `CustomTextCLIP`: native, timm and transformers towers.
+
+    A model that has a logit bias was trained with the sigmoid loss of SigLIP, one without with CLIP's softmax.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
-        from open_clip import CustomTextCLIP
-        from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
-        super().__init__(spec, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
-        self.clip = CustomTextCLIP(
-            embed_dim=spec.embed_dim,
-            vision_cfg={
-                "layers": spec.image.layers,
-                "width": spec.image.width,
-                "head_width": spec.image.head_width,
-                "patch_size": spec.image.patch_size,
-                "image_size": spec.image.image_size,
-                "pool_type": "avg",
-            },
-            text_cfg={
-                "layers": spec.text.layers,
-                "width": spec.text.width,
-                "heads": spec.text.width // spec.text.head_width,
-                "context_length": spec.text.context_length,
-                "vocab_size": spec.text.vocab_size,
-                "pool_type": "eos",
-                "eos_id": END_ID,
-                "pad_id": PAD_ID,
-            },
-        )
-        self._image_states = _HiddenStates(self.layers("image"))
+        super().__init__(spec)
+        self.clip = build_clip(spec)
+        self._image_states = HiddenStates(self.layers("image"))
+        self._is_native_causal = _is_native_causal(self.clip.text)
+        self._is_masked = "hf_config" in spec.library
+        self._text_states = HiddenStates([] if self._is_native_causal else self.layers("text"))
 
     def layers(self, tower: TowerName) -> Sequence[nn.Module]:
-        towers = {"image": self.clip.visual, "text": self.clip.text}
-        return list(towers[tower].transformer.resblocks)
+        if tower == "image":
+            visual = self.clip.visual
+            return list(visual.trunk.blocks if hasattr(visual, "trunk") else visual.transformer.resblocks)
+        transformer = self.clip.text.transformer
+        if "hf_config" in self.spec.library:
+            return list(transformer.encoder.layer if hasattr(transformer, "encoder") else transformer.layers)
+        return list(transformer.resblocks)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -61,44 +50,51 @@ class OpenClipEncoder(DualEncoder):
 
     @property
     def logit_bias(self) -> Tensor:
-        return torch.zeros_like(self.clip.logit_scale)
+        bias: Tensor | None = self.clip.logit_bias
+        return torch.zeros_like(self.clip.logit_scale) if bias is None else bias
 
     def clamp_logit_scale(self) -> None:
-        with torch.no_grad():
-            self.clip.logit_scale.clamp_(0, math.log(_MAX_LOGIT_SCALE))
+        if self.clip.logit_bias is None:  # SigLIP is trained without a range
+            with torch.no_grad():
+                self.clip.logit_scale.clamp_(0, math.log(_MAX_LOGIT_SCALE))
 
     def task_loss(self, image: Tensor, text: Tensor, weight: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
-        return contrastive_task(image, text, weight, logit_scale)
+        if self.clip.logit_bias is None:
+            return contrastive_task(image, text, weight, logit_scale)
+        return sigmoid_task(image, text, weight, logit_scale, logit_bias)
 
     def turn_to_task(self, image: Tensor, text: Tensor, weight: Tensor) -> None:
-        """A softmax needs nothing but embeddings and their scale."""
+        """A softmax needs nothing but embeddings and their scale; a sigmoid a bias that suits them."""
+        if self.clip.logit_bias is not None:
+            with torch.no_grad():
+                self.clip.logit_bias.copy_(best_logit_bias(image, text, weight, self.logit_scale))
 
     def encode_image(self, pixels: Tensor) -> Encoded:
         with self._image_states as states:
             embedding = self.clip.encode_image(pixels)
-        # The class token comes first; the tower itself pools by the mean of the patches.
-        layers = tuple(state[:, 1:].mean(dim=1) for state in states)
+        # Class and register tokens come first; the layers' states are the means of the patches.
+        visual = self.clip.visual
+        prefix = visual.trunk.num_prefix_tokens if hasattr(visual, "trunk") else 1
+        layers = tuple(state[:, prefix:].mean(dim=1) for state in states)
         return Encoded(functional.normalize(embedding.float(), dim=-1), layers)
 
     def encode_text(self, tokens: Tensor) -> Encoded:
-        end = (tokens == END_ID).int().argmax(dim=1)
-        if tokens.device.type != "cpu" or len(tokens) < 2 * _LENGTH_BINS:
-            return self._encode_text(tokens, end)
-        # Most texts are much shorter than the context, and what follows the end mark of a causal tower has no effect.
-        # On a CPU it pays to encode short and long ones apart; on a GPU the lengths would cost a synchronisation.
-        order = end.argsort()
-        parts = [
-            self._encode_text(tokens[rows, : int(end[rows[-1]]) + 1], end[rows])
-            for rows in order.tensor_split(max(_LENGTH_BINS, math.ceil(len(tokens) / _LARGEST_BIN)))
-        ]
-        back = order.argsort()
-        return Encoded(
-            torch.cat([part.embedding for part in parts])[back],
-            tuple(torch.cat(states)[back] for states in zip(*(part.layers for part in parts), strict=True)),
-        )
+        if self._is_native_causal:
+            return _by_length(tokens, self._end(tokens) + 1, self._encode_causal)
+        if self._is_masked:
+            place = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+            lengths = (place * (tokens != self.spec.text.pad_id)).amax(dim=1).clamp(min=1)
+            return _by_length(tokens, lengths, self._encode_whole)
+        missing = max(0, self.spec.text.context_length - tokens.shape[1])
+        return self._encode_whole(functional.pad(tokens, (0, missing), value=self.spec.text.pad_id))
 
-    def _encode_text(self, tokens: Tensor, end: Tensor) -> Encoded:
-        tower = self.clip.text
+    def _end(self, tokens: Tensor) -> Tensor:
+        """Where a native tower looks for what stands for a text: [B]."""
+        by_size = self.clip.text.pool_type == "argmax"
+        return tokens.argmax(dim=1) if by_size else (tokens == self.clip.text.eos_id).int().argmax(dim=1)
+
+    def _encode_causal(self, tokens: Tensor) -> Encoded:
+        tower, end = self.clip.text, self._end(tokens)
         length, rows = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
         hidden = tower.token_embedding(tokens) + tower.positional_embedding[:length]
         *layers, last = self.layers("text")
@@ -107,8 +103,69 @@ class OpenClipEncoder(DualEncoder):
             hidden = layer(hidden, attn_mask=tower.attn_mask[:length, :length])
             states.append(hidden[rows, end])
         states.append(_output_at(last, hidden, end))
-        embedding = tower.ln_final(states[-1]) @ tower.text_projection
+        embedding = _projected(tower.ln_final(states[-1]), tower.text_projection)
         return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(states))
+
+    def _encode_whole(self, tokens: Tensor) -> Encoded:
+        """By the library's own forward pass; hidden states are pooled as the tower itself pools its last one."""
+        with self._text_states as states:
+            embedding = self.clip.encode_text(tokens)
+        return Encoded(
+            functional.normalize(embedding.float(), dim=-1), tuple(self._pooled(state, tokens) for state in states)
+        )
+
+    def _pooled(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """[B, H] of a layer's output [B, T, H]."""
+        tower = self.clip.text
+        if self._is_masked:
+            if type(tower.pooler).__name__ == "MeanPooler":
+                mask = (tokens != self.spec.text.pad_id).to(state.dtype)[:, :, None]
+                return (state * mask).sum(dim=1) / mask.sum(dim=1)
+            return state[:, 0]
+        if tower.cls_emb is not None or tower.pool_type == "last":
+            return state[:, -1]
+        if tower.pool_type == "first":
+            return state[:, 0]
+        return state[torch.arange(len(tokens), device=tokens.device), self._end(tokens)]
+
+
+def _by_length(tokens: Tensor, lengths: Tensor, encode: Callable[[Tensor], Encoded]) -> Encoded:
+    """What ``encode`` makes of texts [B, T] in a tower on which nothing behind a text's length [B] has an effect.
+
+    Most texts are much shorter than the context. On a CPU it pays to encode short and long ones apart; on a GPU the
+    lengths would cost a synchronisation.
+    """
+    if tokens.device.type != "cpu" or len(tokens) < 2 * _LENGTH_BINS:
+        return encode(tokens)
+    order = lengths.argsort()
+    parts = [
+        encode(tokens[rows, : int(lengths[rows[-1]])])
+        for rows in order.tensor_split(max(_LENGTH_BINS, math.ceil(len(tokens) / _LARGEST_BIN)))
+    ]
+    back = order.argsort()
+    return Encoded(
+        torch.cat([part.embedding for part in parts])[back],
+        tuple(torch.cat(states)[back] for states in zip(*(part.layers for part in parts), strict=True)),
+    )
+
+
+def _is_native_causal(tower: Any) -> bool:
+    """Whether a text tower is open_clip's own, reads from left to right, and pools at the end mark."""
+    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+
+    return (
+        isinstance(tower, TextTransformer)
+        and tower.attn_mask is not None
+        and tower.cls_emb is None
+        and tower.pool_type in ("argmax", "eos")
+        and all(type(block) is ResidualAttentionBlock for block in tower.transformer.resblocks)
+    )
+
+
+def _projected(rows: Tensor, projection: Any) -> Tensor:
+    if projection is None:
+        return rows
+    return cast(Tensor, projection(rows) if isinstance(projection, nn.Module) else rows @ projection)
 
 
 def _output_at(layer: Any, hidden: Tensor, place: Tensor) -> Tensor:
@@ -124,23 +181,3 @@ def _output_at(layer: Any, hidden: Tensor, place: Tensor) -> Tensor:
     attended = layer.attn(query, normed, normed, key_padding_mask=later, need_weights=False)[0][:, 0]
     output = hidden[rows, place] + layer.ls_1(attended)
     return cast(Tensor, output + layer.ls_2(layer.mlp(layer.ln_2(output))))
-
-
-class _HiddenStates:
-    """The outputs of a tower's layers during one forward pass, [B, tokens, H] each."""
-
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        self._collected: list[Tensor] | None = None
-        for layer in layers:
-            layer.register_forward_hook(self._collect)
-
-    def _collect(self, _module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-        if self._collected is not None:
-            self._collected.append(output if isinstance(output, Tensor) else output[0])
-
-    def __enter__(self) -> list[Tensor]:
-        self._collected = []
-        return self._collected
-
-    def __exit__(self, *_error: object) -> None:
-        self._collected = None

@@ -1,4 +1,4 @@
-"""SigLIP2 of a fixed resolution by transformers' own model class, behind `DualEncoder`."""
+"""SigLIP2 by transformers' own model classes, behind `DualEncoder`."""
 
 from __future__ import annotations
 
@@ -11,44 +11,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.models.dual_encoder import DualEncoder, Encoded, TowerName
-from trainables.models.spec import ImageTower, ModelSpec, TextTower
-from trainables.models.tokenizer import END_ID, PAD_ID, START_ID
+from trainables.models.spec import START_ID, ImageTower, ModelSpec, TextTower
 from trainables.strategies import best_logit_bias, sigmoid_task
 
-_HALF = (0.5, 0.5, 0.5)
+# What the study fits itself, in transformers' words.
+_EMBEDDED: dict[str, Any] = {"model_type": "siglip", "text_config": {"bos_token_id": START_ID}}
 _FIRST_SCALE, _FIRST_BIAS = 10.0, -10.0  # Zhai et al. 2023, section 3.2
 
 
 class Siglip2Encoder(DualEncoder):
-    """`SiglipModel`, the class of the checkpoints `google/siglip2-*-patch16-NNN`; those named `naflex` are of another.
+    """`SiglipModel`, the class of the checkpoints `google/siglip2-*-patch16-NNN`, or `Siglip2Model`, that of those
+    named `naflex`.
 
     Images are pooled by attention and not projected. Texts are padded to the context length, every token attends to
     every other, padding included, and the last position stands for the text.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        from transformers import SiglipConfig, SiglipModel
+        from transformers import AutoModel
 
-        super().__init__(spec, _HALF, _HALF)
-        image, text = spec.image, spec.text
-        self.siglip = SiglipModel(
-            SiglipConfig(
-                vision_config={
-                    **_sizes(image),
-                    "patch_size": image.patch_size,
-                    "image_size": image.image_size,
-                },
-                text_config={
-                    **_sizes(text),
-                    "max_position_embeddings": text.context_length,
-                    "vocab_size": text.vocab_size,
-                    "projection_size": spec.embed_dim,
-                    "pad_token_id": PAD_ID,
-                    "bos_token_id": START_ID,
-                    "eos_token_id": END_ID,
-                },
-            )
-        )
+        super().__init__(spec)
+        self.siglip = AutoModel.from_config(_config(spec))
+        self._takes_patches = spec.library.get("model_type") == "siglip2"
         with torch.no_grad():
             self.siglip.logit_scale.fill_(math.log(_FIRST_SCALE))
             self.siglip.logit_bias.fill_(_FIRST_BIAS)
@@ -80,17 +64,39 @@ class Siglip2Encoder(DualEncoder):
 
     def encode_image(self, pixels: Tensor) -> Encoded:
         tower = self.siglip.vision_model
-        hidden, states = tower.embeddings(pixels), []
+        hidden, states = self._embedded(pixels), []
         for layer in self.layers("image"):
             hidden = layer(hidden, None)
             states.append(hidden.mean(dim=1))
         embedding = tower.head(tower.post_layernorm(hidden))
         return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(states))
 
+    def _embedded(self, pixels: Tensor) -> Tensor:
+        """What goes into the first layer: [B, patches, H] of [B, 3, S, S].
+
+        All pictures are square and of one size: no patch of `Siglip2Model` is padding, so that its mask hides none, and
+        the table of positions is resampled once for the batch.
+        """
+        embeddings = self.siglip.vision_model.embeddings
+        if not self._takes_patches:
+            return cast(Tensor, embeddings(pixels))
+        side, patch = self.spec.image.image_size // self.spec.image.patch_size, self.spec.image.patch_size
+        # The order in a patch is that of transformers' image processor: row, column, colour.
+        patches = pixels.reshape(len(pixels), 3, side, patch, side, patch).permute(0, 2, 4, 3, 5, 1)
+        embedded = embeddings.patch_embedding(patches.flatten(3).flatten(1, 2))
+        table = embeddings.position_embedding.weight
+        shape = torch.tensor([[side, side]])
+        across = embeddings.position_embedding_size
+        return cast(
+            Tensor,
+            embedded
+            + embeddings.resize_positional_embeddings(table.view(across, across, -1), shape, max_length=side * side),
+        )
+
     def encode_text(self, tokens: Tensor) -> Encoded:
         tower = self.siglip.text_model
         missing = max(0, self.spec.text.context_length - tokens.shape[1])
-        tokens = functional.pad(tokens, (0, missing), value=PAD_ID)
+        tokens = functional.pad(tokens, (0, missing), value=self.spec.text.pad_id)
         *layers, last = self.layers("text")
         hidden, states = tower.embeddings(tokens), []
         for layer in layers:
@@ -101,13 +107,41 @@ class Siglip2Encoder(DualEncoder):
         return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(states))
 
 
-def _sizes(tower: ImageTower | TextTower) -> dict[str, int]:
+def _config(spec: ModelSpec) -> Any:
+    """transformers' configuration of the published architecture with the sizes of ``spec``."""
+    from transformers import AutoConfig
+
+    image, text = spec.image, spec.text
+    published = spec.library or _EMBEDDED
+    vision = {**published.get("vision_config", {}), **_sizes(image), "patch_size": image.patch_size}
+    if published["model_type"] == "siglip":
+        vision["image_size"] = image.image_size
+    return AutoConfig.for_model(
+        **{
+            **published,
+            "vision_config": vision,
+            "text_config": {
+                **published.get("text_config", {}),
+                **_sizes(text),
+                "max_position_embeddings": text.context_length,
+                "vocab_size": text.vocab_size,
+                "projection_size": spec.embed_dim,
+                "pad_token_id": text.pad_id,
+                "eos_token_id": text.end_id,
+            },
+        }
+    )
+
+
+def _sizes(tower: ImageTower | TextTower) -> dict[str, Any]:
     """What transformers calls the sizes of either tower."""
     return {
         "num_hidden_layers": tower.layers,
         "hidden_size": tower.width,
-        "intermediate_size": 4 * tower.width,
+        "intermediate_size": tower.mlp_width,
         "num_attention_heads": tower.width // tower.head_width,
+        # Chance within a forward pass would part students from a teacher at rest, and a trial from its checkpoint.
+        "attention_dropout": 0.0,
     }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,8 +12,12 @@ Family = Literal["clip", "siglip2"]
 # Families without a projection of images: the width of their image tower is the joint dimension.
 UNPROJECTED_IMAGES: frozenset[Family] = frozenset({"siglip2"})
 
+PAD_ID, UNKNOWN_ID, START_ID, END_ID = range(4)  # of a tokenizer that the study fits itself
+
 # Strict: neither `true` nor "3" is a number.
 Count = Annotated[int, Field(ge=1, strict=True)]
+TokenId = Annotated[int, Field(ge=0, strict=True)]
+Channels = tuple[float, float, float]  # red, green, blue
 
 
 class Typed(BaseModel):
@@ -27,12 +30,20 @@ class _Tower(Typed):
     layers: Count
     width: Count
     head_width: Count = 64
+    mlp_width: Count = Field(default_factory=lambda given: 4 * given["width"])  # of the hidden layer of its MLPs
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.head_width:
             raise ValueError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         return self
+
+    def resized(self, layers: int, width: int) -> Self:
+        """This tower with so many layers of this width, and an MLP that is as much wider as it was."""
+        mlp_width = max(1, round(self.mlp_width * width / self.width))
+        return type(self).model_validate(
+            {**self.model_dump(), "layers": layers, "width": width, "mlp_width": mlp_width}
+        )
 
 
 class ImageTower(_Tower):
@@ -49,10 +60,33 @@ class ImageTower(_Tower):
 
 
 class TextTower(_Tower):
-    """A transformer over tokens: causal and pooled at the end mark in CLIP, neither in SigLIP2."""
+    """A transformer over tokens."""
 
     context_length: Count
     vocab_size: Count
+    pad_id: TokenId = PAD_ID
+    end_id: TokenId = END_ID
+
+
+class Preprocess(Typed):
+    """How a picture becomes what an image tower takes: fitted to ``image_size``, as bytes, then standardised."""
+
+    mode: Literal["squash", "crop"]  # crop: the shorter side to the size, then the middle of the longer one
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: Channels
+    deviation: Channels
+
+
+_HALF = (0.5, 0.5, 0.5)
+PREPROCESS: dict[Family, Preprocess] = {  # of models that the study fits itself
+    "clip": Preprocess(
+        mode="squash",
+        interpolation="bicubic",
+        mean=(0.48145466, 0.4578275, 0.40821073),  # Radford et al. 2021, in their code
+        deviation=(0.26862954, 0.26130258, 0.27577711),
+    ),
+    "siglip2": Preprocess(mode="squash", interpolation="bilinear", mean=_HALF, deviation=_HALF),
+}
 
 
 class ModelSpec(Typed):
@@ -62,45 +96,25 @@ class ModelSpec(Typed):
     embed_dim: Count
     image: ImageTower
     text: TextTower
+    preprocess: Preprocess = Field(default_factory=lambda given: PREPROCESS[given["family"]])
+    # The model library's own description of a published architecture, on which the sizes above are laid, so that a
+    # student is its teacher's architecture with other sizes. Empty: the architecture that the study fits itself.
+    # clip: open_clip's `model_cfg`, and `hf_config` where the text tower is a transformers model of its own;
+    # siglip2: the content of transformers' config.json.
+    library: dict[str, Any] = Field(default={})
 
     @model_validator(mode="after")
     def _images_end_in_the_joint_space(self) -> Self:
-        if self.family in UNPROJECTED_IMAGES and self.embed_dim != self.image.width:
+        if not self.projects_images and self.embed_dim != self.image.width:
             raise ValueError(
                 f"embed_dim {self.embed_dim} is not image.width {self.image.width}: {self.family} does not project images"
             )
         return self
 
-    def parameter_count(self) -> int:
-        """How many parameters a model of these sizes has, without building it."""
-        return _stems(self) + _layers(self.image) + _layers(self.text) + _ENDS[self.family](self)
-
-
-def _stems(spec: ModelSpec) -> int:
-    """Embeddings of patches, tokens and their positions."""
-    image, text = spec.image, spec.text
-    patches = (image.image_size // image.patch_size) ** 2
-    return image.width * (3 * image.patch_size**2 + patches) + text.width * (text.vocab_size + text.context_length)
-
-
-def _layers(tower: _Tower) -> int:
-    """A tower's transformer layers: attention, an MLP four times as wide, two layer norms."""
-    width = tower.width
-    attention, mlp, norms = 4 * width**2 + 4 * width, 8 * width**2 + 5 * width, 4 * width
-    return tower.layers * (attention + mlp + norms)
-
-
-def _clip_ends(spec: ModelSpec) -> int:
-    """What open_clip's `CustomTextCLIP` has beside: class token and its position, norms, projections, logit scale."""
-    image, text = spec.image.width, spec.text.width
-    return 2 * image + 4 * image + 2 * text + (image + text) * spec.embed_dim + 1
-
-
-def _siglip2_ends(spec: ModelSpec) -> int:
-    """What `SiglipModel` has beside: bias of patches, norms, pooling head, projection of texts, logit scale and bias."""
-    image, text = spec.image.width, spec.text.width
-    pooling = image + _layers(spec.image) // spec.image.layers - 2 * image  # a probe, and a layer but for one norm
-    return image + 2 * image + 2 * text + pooling + (text + 1) * spec.embed_dim + 2
-
-
-_ENDS: dict[Family, Callable[[ModelSpec], int]] = {"clip": _clip_ends, "siglip2": _siglip2_ends}
+    @property
+    def projects_images(self) -> bool:
+        """Whether the joint dimension may differ from the width of the image tower."""
+        if self.family in UNPROJECTED_IMAGES:
+            return False
+        vision = self.library.get("model_cfg", {}).get("vision_cfg", {})
+        return not (vision.get("timm_model_name") and vision.get("timm_proj") == "none")

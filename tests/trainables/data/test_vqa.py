@@ -197,7 +197,8 @@ def test_bad_questions_are_skipped_counted_and_listed(tokenizer: Tokenizer, tmp_
 def test_a_language_that_nobody_speaks_is_told_with_those_that_are_spoken(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = save_cvqa(tmp_path / "rows", cvqa_rows("validation", ("en", "ar"), 24, 24))
     with pytest.raises(
-        DataError, match=r"data\.vqa\.names: no row of column Subset is Japanese, for language ja: .*Arabic, English"
+        DataError,
+        match=r"data\.vqa\.names: no row of column Subset is Japanese, for language ja: .*Egyptian_Arabic, English",
     ):
         prepared(own(path), tokenizer)
     Dataset.from_list([{"image": b"", "Question": ""}]).to_parquet(str(tmp_path / "rows.parquet"))

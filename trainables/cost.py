@@ -1,0 +1,276 @@
+"""What models and their training cost, computed on torch's meta device: no memory is taken and nothing is multiplied.
+
+FLOPs are those of matrix products and convolutions, a multiplication and an addition each, as
+`torch.utils.flop_counter` counts them. Bytes are those of fp32; attention counts as the plain kernel computes it, which
+keeps its weights for the backward pass, where a fused one would not.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from trainables.layer_mapping import layer_loss
+from trainables.models.dual_encoder import DualEncoder
+from trainables.models.factory import build_model
+from trainables.models.spec import ModelSpec
+from trainables.optimizer import Muon
+from trainables.recipe import Replication
+from trainables.strategies import STRATEGIES, DistillationBatch
+
+Part = Literal[
+    "token embedding",
+    "positions",
+    "patch embedding",
+    "image layers",
+    "text layers",
+    "pooling head",
+    "projections",
+    "the rest",
+]
+PARTS: tuple[Part, ...] = get_args(Part)
+# What tensors outside the transformer layers are called in open_clip, transformers and timm; the first that is found.
+_NAMES: tuple[tuple[Part, re.Pattern[str]], ...] = (
+    ("token embedding", re.compile(r"token_embedding|word_embeddings|embed_tokens|shared\.weight")),
+    ("positions", re.compile(r"position(al)?_embedding|pos_embed|embed_positions")),
+    ("patch embedding", re.compile(r"patch_embed|visual\.conv1")),
+    ("pooling head", re.compile(r"vision_model\.head\.|attn_pool")),
+    ("projections", re.compile(r"proj|text_model\.head\.|visual\.head\.")),
+)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one training step of one worker, with all losses at once: no recipe needs more."""
+
+    forward_flops: int
+    backward_flops: int
+    optimizer_flops: int
+    weights: int  # bytes
+    gradients: int  # bytes
+    optimizer_state: int  # bytes
+    kept_for_backward: int  # bytes
+
+    @property
+    def flops(self) -> int:
+        return self.forward_flops + self.backward_flops + self.optimizer_flops
+
+    @property
+    def memory(self) -> int:
+        """Bytes, without what a single operation takes beside."""
+        return self.weights + self.gradients + self.optimizer_state + self.kept_for_backward
+
+
+@dataclass(frozen=True)
+class EncodingCost:
+    """Of encoding without gradients."""
+
+    image_flops: int  # of one image
+    text_flops: int  # of one text, whatever its length: on a CPU short ones cost less
+    images_at_once: int
+    texts_at_once: int
+    memory: int  # bytes: weights, and the most that so many images or texts take beside
+
+
+def on_meta(spec: ModelSpec) -> DualEncoder:
+    """A model without storage."""
+    with torch.device("meta"):
+        return build_model(spec, seed=0)
+
+
+@contextmanager
+def _meta() -> Iterator[None]:
+    """New tensors have no storage, and transformers does not ask what is in a mask to save computing with it."""
+    from transformers import masking_utils
+
+    asked = masking_utils._ignore_bidirectional_mask_sdpa
+    masking_utils._ignore_bidirectional_mask_sdpa = lambda *_arguments, **_names: False
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        masking_utils._ignore_bidirectional_mask_sdpa = asked
+
+
+def parameters_by_part(model: DualEncoder) -> dict[Part, int]:
+    """The parameters of each part; they add up to `DualEncoder.parameter_count`."""
+    layers: tuple[tuple[Part, list[str]], ...] = (
+        ("image layers", model.layer_names("image")),
+        ("text layers", model.layer_names("text")),
+    )
+    counted: dict[Part, int] = dict.fromkeys(PARTS, 0)
+    for name, parameter in model.named_parameters():
+        found = [part for part, names in layers if any(name.startswith(f"{layer}.") for layer in names)]
+        found += [part for part, pattern in _NAMES if pattern.search(name)]
+        counted[found[0] if found else "the rest"] += parameter.numel()
+    return counted
+
+
+def step_cost(
+    student: ModelSpec, teacher: ModelSpec, batch_size: int, captions: int, workers: int, queue_size: int
+) -> StepCost:
+    """The cost of a step whose batch is shared by ``workers``; ``captions``: of an image; ``queue_size``: of DR."""
+    model = on_meta(student)
+    with _meta(), FlopCounterMode(display=False) as flops:
+        step = Step(model, teacher, batch_size, captions, workers, queue_size)
+        kept = _Kept(nn.ModuleList([model, step.projections]))
+        with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+            loss = step.loss()
+        forward = flops.get_total_flops()
+        torch.autograd.backward(loss)
+        backward = flops.get_total_flops() - forward
+        optimizer = Muon(model, step.projections.parameters(), learning_rate=1e-3, weight_decay=0.1)
+        parameters = [*model.parameters(), *step.projections.parameters()]
+        gradients = sum(map(_bytes, (p.grad for p in parameters if p.grad is not None)))
+        optimizer.step(1.0)
+    return StepCost(
+        forward_flops=forward,
+        backward_flops=backward,
+        optimizer_flops=flops.get_total_flops() - forward - backward,
+        weights=sum(map(_bytes, parameters)),
+        gradients=gradients,
+        optimizer_state=sum(_bytes(leaf) for leaf in tree_leaves(optimizer.state_dict()) if isinstance(leaf, Tensor)),
+        kept_for_backward=kept.bytes,
+    )
+
+
+class Step:
+    """One training step's losses as `Distiller` takes them, on inputs of the right shapes, on torch's default device."""
+
+    def __init__(
+        self, model: DualEncoder, teacher: ModelSpec, batch_size: int, captions: int, workers: int, queue_size: int
+    ) -> None:
+        self._model, self._workers = model, workers
+        self._rows, self._captions = batch_size // workers, captions
+        spec = model.spec
+        self._joint, self._queue_size = spec.embed_dim, queue_size
+        self._widths = {"image": teacher.image.width, "text": teacher.text.width}
+        self.projections = nn.ModuleList()
+        for own, source in ((spec.image, teacher.image), (spec.text, teacher.text)):
+            for _ in range(own.layers if own.width != source.width else 0):
+                self.projections.append(nn.Linear(own.width, source.width))
+
+    def loss(self) -> Tensor:
+        """The sum of all strategies, the family's own loss and that of matched layers."""
+        spec, rows, captions = self._model.spec, self._rows, self._captions
+        size = spec.image.image_size
+        pixels = self._model.preprocess(torch.zeros(rows, size, size, 3, dtype=torch.uint8))
+        image = self._model.encode_image(pixels)
+        text = self._model.encode_text(torch.zeros(rows * captions, spec.text.context_length, dtype=torch.long))
+        weight = torch.ones(captions, rows * self._workers)
+        batch = DistillationBatch(
+            image=self._gathered(image.embedding[None])[0],
+            text=self._gathered(text.embedding.view(captions, rows, -1)),
+            teacher_image=torch.ones(rows * self._workers, self._joint),
+            teacher_text=torch.ones(captions, rows * self._workers, self._joint),
+            teacher_control=torch.ones(rows * self._workers, self._joint),
+            weight=weight,
+            logit_scale=self._model.logit_scale,
+            teacher_logit_scale=torch.ones(()),
+            queue=torch.ones(self._queue_size, self._joint),
+            replication=Replication(),
+        )
+        losses = [strategy(batch) for strategy in STRATEGIES.values()]
+        scale, bias = self._model.logit_scale, self._model.logit_bias
+        losses.append(self._model.task_loss(batch.image, batch.text, batch.weight, scale, bias))
+        projections = iter(self.projections)
+        for encoded, width, count in (
+            (image, self._widths["image"], rows),
+            (text, self._widths["text"], rows * captions),
+        ):
+            states = [state if state.shape[-1] == width else next(projections)(state) for state in encoded.layers]
+            targets = [torch.ones(count, width) for _ in states]
+            losses.append(layer_loss(states, targets, torch.ones(count)))
+        return torch.stack(losses).sum()
+
+    def _gathered(self, own: Tensor) -> Tensor:
+        """[G, B/N, D] of one worker to [G, B, D] of all N, whose embeddings are constants to it."""
+        return torch.cat([own, *(torch.ones_like(own) for _ in range(self._workers - 1))], dim=1)
+
+
+def encoding_cost(spec: ModelSpec, images: int, texts: int) -> EncodingCost:
+    """The cost of encoding one image and one text, and the memory for so many ``images`` or ``texts`` at once."""
+    model, size = on_meta(spec), spec.image.image_size
+
+    def encode_images(count: int) -> Any:
+        return model.encode_image(model.preprocess(torch.zeros(count, size, size, 3, dtype=torch.uint8)))
+
+    def encode_texts(count: int) -> Any:
+        return model.encode_text(torch.zeros(count, spec.text.context_length, dtype=torch.long))
+
+    def flops(encode: Callable[[int], Any]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            encode(1)
+        return int(counter.get_total_flops())
+
+    def peak(encode: Callable[[int], Any], count: int) -> int:
+        tracked = _Peak(model)
+        with tracked:
+            encode(count)
+        return tracked.peak
+
+    with _meta(), torch.no_grad():
+        most = max(peak(encode_images, images), peak(encode_texts, texts))
+        weights = sum(map(_bytes, model.parameters()))
+        return EncodingCost(flops(encode_images), flops(encode_texts), images, texts, weights + most)
+
+
+class _Kept:
+    """What autograd keeps for the backward pass, each storage once, weights apart."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._seen = _weights(model)
+        self.bytes = 0
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage not in self._seen:
+            self._seen[storage] = None
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes that tensors other than weights have held at once."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seen = _weights(model)
+        self._live = self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self._seen:
+                self._seen[storage] = None
+                self._live += storage.nbytes()
+                self.peak = max(self.peak, self._live)
+                weakref.finalize(storage, self._freed, storage.nbytes())
+        return output
+
+    def _freed(self, size: int) -> None:
+        self._live -= size
+
+
+def _weights(model: nn.Module) -> Any:
+    """The storages of a model, as keys that do not keep them alive."""
+    seen = WeakIdKeyDictionary()
+    for tensor in (*model.parameters(), *model.buffers()):
+        seen[tensor.untyped_storage()] = None
+    return seen
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

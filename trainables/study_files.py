@@ -1,0 +1,160 @@
+"""A complete trial in its study's folder: what is known of it, read from the study's own files."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trainables.recipe import Recipe
+
+
+class StudyFilesError(Exception):
+    """What is missing or wrong in a study's folder, in one line."""
+
+
+class _Record(BaseModel):
+    """One file; keys that nobody here needs are passed over."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+_R = TypeVar("_R", bound=_Record)
+
+
+class Data(_Record):
+    languages: list[str]
+    train: dict[str, Any]
+    retrieval: dict[str, Any]
+    vqa: dict[str, Any]
+
+
+class Teacher(_Record):
+    family: str
+    pretrained: str | None = None
+
+
+class Training(_Record):
+    batch_size: int
+
+
+class Config(_Record):
+    name: str
+    data: Data
+    teacher: Teacher
+    training: Training
+
+
+class Scores(_Record):
+    languages: dict[str, dict[str, float | None]]
+
+
+class Splits(_Record):
+    validation: Scores | None = None
+    test: Scores | None = None
+
+
+class TeacherFile(_Record):
+    parameters: int
+    scores: Splits
+
+
+class TrialFile(_Record):
+    recipe: Recipe
+    seed: int
+
+
+class TestFile(_Record):
+    scores: Scores
+
+
+class Result(_Record):
+    state: Literal["complete", "stopped", "infeasible", "failed"]
+    reason: str | None = None
+    steps: int
+    scores: Splits
+
+
+@dataclass(frozen=True)
+class CompleteTrial:
+    """A trial that has a student, and its study."""
+
+    folder: Path
+    config: Config
+    begun: TrialFile
+    result: Result
+    teacher: TeacherFile
+    test: Scores | None
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+
+def find_trial(run: Path, trial: str) -> CompleteTrial:
+    """The complete trial of this number in a study's folder.
+
+    Raises:
+        StudyFilesError: if there is no such study or trial, it is not complete, or a file cannot be read.
+    """
+    if not (run / "config.yaml").is_file():
+        raise StudyFilesError(f"no study in {run}: {_nearest_study(run)}a study's folder holds config.yaml")
+    begun = {int(path.parent.name): path.parent for path in sorted((run / "trials").glob("[0-9]*/recipe.json"))}
+    ended = {number: folder / "result.json" for number, folder in begun.items() if (folder / "result.json").exists()}
+    results = {number: _read(Result, path) for number, path in ended.items()}
+    complete = [number for number, result in results.items() if result.state == "complete"]
+    there_are = f"complete are {', '.join(map(str, complete))}" if complete else "none is complete"
+    number = int(trial) if trial.isdecimal() else -1
+    if number not in begun:
+        nearest = min(complete, key=lambda other: abs(other - number)) if complete and number >= 0 else None
+        hint = "" if nearest is None else f"did you mean {nearest}? "
+        raise StudyFilesError(f"no trial {trial} in {run}: {hint}{there_are}")
+    if number not in results:
+        raise StudyFilesError(f"trial {number} of {run} has not ended: {there_are}")
+    result, folder = results[number], begun[number]
+    if result.state != "complete":
+        reason = f" ({' '.join(result.reason.split())})" if result.reason else ""
+        raise StudyFilesError(f"trial {number} of {run} is {result.state}{reason} and has no student: {there_are}")
+    test = folder / "test.json"
+    return CompleteTrial(
+        folder=folder,
+        config=_config(run / "config.yaml"),
+        begun=_read(TrialFile, folder / "recipe.json"),
+        result=result,
+        teacher=_read(TeacherFile, run / "teacher.json"),
+        test=_read(TestFile, test).scores if test.exists() else None,
+    )
+
+
+def _nearest_study(run: Path) -> str:
+    studies = {str(path.parent) for place in (run.parent, Path("runs")) for path in place.glob("*/config.yaml")}
+    named = [study for study in studies if Path(study).name == run.name]
+    near = named or difflib.get_close_matches(str(run), sorted(studies), 1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def _config(path: Path) -> Config:
+    try:
+        return Config.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise _malformed(path, error) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise StudyFilesError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def _read(kind: type[_R], path: Path) -> _R:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise _malformed(path, error) from None
+    except OSError as error:
+        raise StudyFilesError(f"{path}: {error.strerror}") from None
+
+
+def _malformed(path: Path, error: ValidationError) -> StudyFilesError:
+    first = error.errors(include_url=False)[0]
+    return StudyFilesError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
