@@ -25,13 +25,14 @@ from study.results import print_time, withdraw_report, write_report
 from study.samplers import open_storage
 from study.search_stage import Search
 from study.selection import front
-from study.stages import StageRunner, mapped_teacher_layers
+from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
 from study.trial_runner import Inputs, TrialRunner, remove_left_overs
 from study.trials import Trials
 from study.warm_start import StartingPoint
 from trainables.artifacts import MANIFEST, write_json
 from trainables.config import TeacherConfig
+from trainables.data.report import REPORT
 from trainables.models.checkpoint import CheckpointError
 from trainables.models.spec import ModelSpec
 
@@ -117,6 +118,7 @@ class _Stages:
             try:
                 with progress.stage("prepare data") as advance:
                     prepared = stages.run("prepare", progress=advance)
+                self._keep_data_reports(prepared)
                 with progress.stage("load teacher" if config.teacher.pretrained else "fit teacher") as advance:
                     teacher = stages.run("teacher", prepared, progress=advance)
             except CheckpointError as error:
@@ -148,6 +150,21 @@ class _Stages:
                 layers = mapped_teacher_layers(config, self._space)
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)
         return Inputs(prepared, teacher, student, student_parameters, cache, scores, chance)
+
+    def _keep_data_reports(self, prepared: Prepared) -> None:
+        """Beside the study, where its user looks: what is in data of the user's own, and what is wrong with it."""
+        reports = {}
+        for key in self._config.data.sources:
+            path = getattr(prepared, key.replace(".", "_")) / REPORT
+            if path.exists():
+                reports[key] = json.loads(path.read_text(encoding="utf-8"))
+        if reports:
+            write_json(self._ledger.folder / REPORT, reports)
+        for key, report in reports.items():
+            if report["bad_rows"]:
+                self._progress.note(
+                    f"data.{key}: {report['bad_rows']} of {report['rows']} rows are bad: {self._ledger.folder / REPORT}"
+                )
 
     def _search(self, runner: TrialRunner, inputs: Inputs) -> None:
         config = self._config

@@ -70,7 +70,7 @@ def _location(error: Any) -> list[str]:
 
 # In the words of a YAML file, by pydantic's type of error.
 _WORDS = {
-    "missing": "is needed",
+    "missing": "is required",
     "tuple_type": "should be a list, for example [en, de]",
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",

@@ -70,31 +70,39 @@ class Stages:
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
+        yield from _streamed(self._prepare)
+
+    def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
         from trainables.data.prepare import prepare_captions, prepare_questions
         from trainables.vocabulary import trimmed_vocabulary
 
         data, languages = self._config.data, self._config.data.languages
         tokenizer, pixels = self._tokenizer_and_pixels()
         trims = self._config.student.vocabulary == "trimmed"
-        total = 6 + trims
-        yield 1, total
+        steps = 6 + trims
+        progress(1, steps)
         folders: list[Path] = []
+
+        def within(done: int, total: int) -> None:
+            """A part of the next step."""
+            progress((1 + len(folders)) * total + done, steps * total)
+
         for key, source, control in (
             ("data.train", data.train, CONTROL_LANGUAGE),
             ("data.retrieval", data.retrieval, None),
             ("data.test.retrieval", data.test.retrieval, None),
         ):
-            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer))
-            yield 1 + len(folders), total
+            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer, within))
+            progress(1 + len(folders), steps)
         for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
-            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer))
-            yield 1 + len(folders), total
+            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer, within))
+            progress(1 + len(folders), steps)
         train, retrieval, test_retrieval, vqa, test_vqa = folders
         try:
             own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
         except ValueError as error:
             raise UserError(f"student.vocabulary: {error}; take full") from None
-        yield Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
+        return Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
 
     def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
         """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""

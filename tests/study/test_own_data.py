@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 
-from study.config import load_config
 from tests.own_data import cvqa_rows, items, save_cvqa, save_per_language, save_wide
 from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree
 
@@ -24,7 +24,8 @@ SIZE = 24
 def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """The `data` section of a study whose training data is wide, its galleries per_language and its questions cvqa."""
     folder = tmp_path_factory.mktemp("data")
-    save_wide(folder / "train.parquet", items("train", STORED, SIZE, 1500))
+    chosen = items("train", STORED, SIZE, 1500)
+    save_wide(folder / "train.parquet", [replace(chosen[0], picture=b"no picture"), *chosen[1:]])
     own = {}
     for split in ("validation", "test"):
         gallery = save_per_language(folder / split, items(split, STORED, SIZE))
@@ -54,7 +55,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
             "layout": "wide",
             "id": "id",
             "columns": {language: f"caption_{name}" for language, name in zip(LANGUAGES, STORED, strict=True)},
-            "share": [0.0, 0.9],
+            "share": [0.0, 0.999],
         },
         **own["validation"],
         "test": own["test"],
@@ -67,6 +68,13 @@ def test_a_study_of_ones_own_data_ends_with_a_front(study: Study, settings: dict
     check_that_optuna_and_ledger_agree(study)
     front = study.read("results/front.json")
     assert front["members"]
+    reports = study.read("data_report.json")
+    assert set(reports) == {"train", "retrieval", "vqa", "test.retrieval", "test.vqa"}
+    assert reports["train"]["listed"] == [{"row": "row 0", "reason": "picture: not a picture"}]
+    assert (
+        f"data.train: 1 of {reports['train']['rows']} rows are bad: {study.folder / 'data_report.json'}"
+        in outcome.errors
+    )
     scores = study.read("teacher.json")["scores"]["validation"]["languages"]
     asked = {language: row["vqa_items"] for language, row in scores.items()}
     assert asked["en"] == asked["es-419"] + asked["tr"]  # the translations of all
@@ -76,7 +84,6 @@ def test_a_study_of_ones_own_data_ends_with_a_front(study: Study, settings: dict
     assert set(zip(examples["task"], examples["language"], strict=True)) == {
         (task, language) for task in ("retrieval", "vqa") for language in LANGUAGES
     }
-    assert load_config(str(study.folder / "config.yaml")).data.train.source == settings["train"]["source"]  # type: ignore[index]
     check_that_nothing_is_left(study.runs[0])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.artifacts import artifact
-from trainables.data.gallery import Pixels, batches, write_pictures
+from trainables.data.gallery import Pixels, Progress, batches, write_pictures
 from trainables.data.headers import check_image
 from trainables.data.prepared import Array, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
@@ -133,17 +133,12 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
 
 
 def _clean(cell: Any) -> tuple[list[str], list[str]]:
-    """The captions in a cell, and what is wrong with the others; nothing is wrong with a cell that holds none."""
-    texts, mistakes = [], []
-    for caption in cell if isinstance(cell, list) else [] if cell is None else [cell]:
-        if caption is None:
-            continue
-        if not isinstance(caption, str):
-            mistakes.append(f"a caption is no text but {type(caption).__name__}")
-        elif not (text := " ".join(caption.split())):
-            mistakes.append("empty caption")
-        else:
-            texts.append(text)
+    """The captions in a cell, and what is wrong with it: nothing if it holds none, or fills up a list with empty ones."""
+    captions = [caption for caption in (cell if isinstance(cell, list) else [cell]) if caption is not None]
+    texts = [text for caption in captions if isinstance(caption, str) and (text := " ".join(caption.split()))]
+    mistakes = [f"a caption is no text but {type(one).__name__}" for one in captions if not isinstance(one, str)]
+    if captions and not texts and not mistakes:
+        mistakes = ["empty caption"]
     return texts[:_MOST_CAPTIONS], mistakes
 
 
@@ -163,6 +158,7 @@ def prepare_captions(
     control: str | None,
     pixels: Pixels,
     tokenizer: Tokenizer,
+    progress: Progress,
 ) -> Path:
     """The folder of `CaptionedImages` of a source, with a ``data_report.json``.
 
@@ -178,7 +174,7 @@ def prepare_captions(
         counts = _count(table, control, report)
         usable = np.flatnonzero(counts.any(axis=0))
         _check(table, report, counts[:, usable], source.min_items)
-        kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report)
+        kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report, progress)
         _check(table, report, counts[:, kept], source.min_items)
         _write_texts(folder, table, kept, counts[:, kept], tokenizer)
         report.save(

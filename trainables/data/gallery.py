@@ -17,6 +17,8 @@ from trainables.data.report import DataReport
 
 _BATCH = 256
 
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -40,6 +42,7 @@ def write_pictures(
     name: Callable[[int], str],
     pixels: Pixels,
     report: DataReport,
+    progress: Progress,
 ) -> Array:
     """Write ``images.npy`` with a picture for each of ``items`` that has a readable one; returns those items.
 
@@ -48,7 +51,7 @@ def write_pictures(
     Raises:
         DataError: as soon as too many cannot be read.
     """
-    kept = []
+    kept, done = [], 0
     cores = len(os.sched_getaffinity(0))
     with (
         ThreadPoolExecutor(cores) as pool,
@@ -63,6 +66,8 @@ def write_pictures(
                     writer.write(picture[None])
                     kept.append(item)
             report.check()
+            done += len(batch)
+            progress(done, len(items))
     return np.asarray(kept, np.int64)
 
 

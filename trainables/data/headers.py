@@ -23,6 +23,7 @@ READERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ".tsv": ("csv", {"sep": "\t"}),
     ".tar": ("webdataset", {}),
 }
+_LINES = 10 << 20  # characters
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -72,7 +73,10 @@ def _columns(key: str, source: str, config: str | None, split: str) -> list[str]
         return None
     path = Path(source)
     if path.is_dir():
-        return _of_folder(key, path, split)
+        try:
+            return _of_folder(key, path, split)
+        except (OSError, KeyError, json.JSONDecodeError) as error:
+            raise DataError(f"{key}.source: {path} is a damaged folder of save_to_disk: {error}") from None
     files = sorted(glob.glob(source, recursive=True)) if any(mark in source for mark in "*?[") else [source]
     if not files:
         raise DataError(f"{key}.source: no file matches {source}")
@@ -124,21 +128,25 @@ def _of_file(path: Path) -> list[str] | None:
             except pa.ArrowInvalid:
                 return list(pa.ipc.open_file(file).schema.names)
     if path.suffix in (".csv", ".tsv"):
-        with open(path, encoding="utf-8", newline="") as text:
+        with open(path, encoding="utf-8-sig", newline="") as text:
             return next(csv.reader(text, delimiter="\t" if path.suffix == ".tsv" else ","), [])
     if path.suffix in (".json", ".jsonl"):
-        with open(path, encoding="utf-8") as text:
-            line = text.readline()
-        if line.lstrip().startswith("{") and line.rstrip().endswith("}"):
-            return _keys_of_lines(path)
+        return _keys_of_lines(path)
     return None
 
 
-def _keys_of_lines(path: Path, most: int = 100) -> list[str]:
-    """The keys of the first lines: a line may leave out what it lacks."""
+def _keys_of_lines(path: Path) -> list[str] | None:
+    """The keys in as much of a file of JSON lines as `datasets` looks at for its columns; None of other JSON."""
     keys: dict[str, None] = {}
     with open(path, encoding="utf-8") as text:
-        for _, line in zip(range(most), text, strict=False):
-            if line.strip():
-                keys |= dict.fromkeys(json.loads(line))
+        for line in text.readlines(_LINES):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                return None  # an object over several lines, or none: reading it will tell
+            if not isinstance(row, dict):
+                return None
+            keys |= dict.fromkeys(row)
     return list(keys)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data import captions, embedded, vqa
-from trainables.data.gallery import Pixels
+from trainables.data.gallery import Pixels, Progress
 from trainables.data.settings import CaptionSource, EmojiCaptions, EmojiQuestions, QuestionSource
 
 if TYPE_CHECKING:
@@ -34,17 +34,23 @@ def prepare_captions(
     control: str | None,
     pixels: Pixels,
     tokenizer: Tokenizer,
+    progress: Progress,
 ) -> Path:
     """The folder of `CaptionedImages`; see `trainables.data.captions`."""
     if isinstance(source, EmojiCaptions):
         return embedded.prepare_captions(source.split, languages, pixels.size, tokenizer)
-    return captions.prepare_captions(key, source, languages, control, pixels, tokenizer)
+    return captions.prepare_captions(key, source, languages, control, pixels, tokenizer, progress)
 
 
 def prepare_questions(
-    key: str, source: QuestionSource, languages: tuple[str, ...], pixels: Pixels, tokenizer: Tokenizer
+    key: str,
+    source: QuestionSource,
+    languages: tuple[str, ...],
+    pixels: Pixels,
+    tokenizer: Tokenizer,
+    progress: Progress,
 ) -> Path:
     """The folder of `VisualQuestions`; see `trainables.data.vqa`."""
     if isinstance(source, EmojiQuestions):
         return embedded.prepare_questions(source.split, languages, pixels.size, tokenizer)
-    return vqa.prepare_questions(key, source, languages, pixels, tokenizer)
+    return vqa.prepare_questions(key, source, languages, pixels, tokenizer, progress)

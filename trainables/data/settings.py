@@ -15,6 +15,7 @@ from trainables.models.spec import Count, Typed
 
 PLACEHOLDER = "{language}"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # the form of a BCP 47 tag (RFC 5646, section 2.1)
+_HUB_ID = re.compile(r"[\w.{}-]+(/[\w.{}-]+)?", re.ASCII)
 
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
@@ -53,7 +54,10 @@ class OwnData(Typed):
     @classmethod
     def _is_whole(cls, source: str, info: ValidationInfo) -> str:
         """A path is made absolute: the stages of a study may run elsewhere, and it may go on from another folder."""
-        if info.data.get("revision") is not None or "://" in source:
+        revision = info.data.get("revision")
+        if revision is not None and not _HUB_ID.fullmatch(source):
+            raise ValueError(f"{source!r} with a revision, {revision}, should be a hub id such as owner/name")
+        if revision is not None or "://" in source:
             return source
         return str(Path(source).expanduser().absolute())
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class Rows:
     table: Dataset
     fingerprint: str  # of its content
     base: str | None  # the folder or URL that paths of pictures are relative to; None for hub data
+    _selected: dict[tuple[str, ...], Dataset] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -52,14 +53,26 @@ class Rows:
 
     def column(self, name: str) -> Iterator[list[Any]]:
         """The values of one column, in batches."""
-        alone = self.table.select_columns([name])
+        alone = self._alone([name])
         for start in range(0, len(alone), _BATCH):
             yield alone[start : start + _BATCH][name]
 
     def take(self, names: Sequence[str], rows: Array) -> dict[str, list[Any]]:
         """The values of columns in some rows; pictures are left as they are stored."""
-        taken: dict[str, list[Any]] = self.table.select_columns(list(dict.fromkeys(names)))[rows.tolist()]
-        return taken
+        alone = self._alone(names)
+        if len(rows) and rows[-1] - rows[0] < 2 * len(rows) and (np.diff(rows) > 0).all():
+            first = int(rows[0])  # a slice is read at once, single rows one by one
+            part = alone[first : int(rows[-1]) + 1]
+            return {name: [part[name][row - first] for row in rows.tolist()] for name in names}
+        found: dict[str, list[Any]] = alone[rows.tolist()]
+        return found
+
+    def _alone(self, names: Sequence[str]) -> Dataset:
+        """The columns without the others, which would be read too; made once, since that takes a while."""
+        key = tuple(dict.fromkeys(names))
+        if key not in self._selected:
+            self._selected[key] = self.table.select_columns(list(key))
+        return self._selected[key]
 
 
 def open_rows(key: str, place: tuple[str, str | None, str], revision: str | None, columns: Mapping[str, str]) -> Rows:

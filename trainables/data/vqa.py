@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.artifacts import artifact
-from trainables.data.gallery import Pixels, batches, write_pictures
+from trainables.data.gallery import Pixels, Progress, batches, write_pictures
 from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport, hint
 from trainables.data.settings import OwnQuestions
@@ -97,6 +97,8 @@ def parse_label(cell: Any, options: Sequence[str]) -> int:
             cell = int(text)
     if not isinstance(cell, int) or isinstance(cell, bool):
         raise QuestionError(f"the label {str(cell)[:40]!r} is no option's place, letter or text")
+    if cell == -1:
+        raise QuestionError("the label -1 hides the answer: the data is made to be scored elsewhere")
     if not 0 <= cell < len(options):
         raise QuestionError(f"the label {cell} is out of range: there are {len(options)} options, from 0")
     return cell
@@ -233,7 +235,7 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
 
 
 def prepare_questions(
-    key: str, source: OwnQuestions, languages: tuple[str, ...], pixels: Pixels, tokenizer: Tokenizer
+    key: str, source: OwnQuestions, languages: tuple[str, ...], pixels: Pixels, tokenizer: Tokenizer, progress: Progress
 ) -> Path:
     """The folder of `VisualQuestions` of a source, with a ``data_report.json``.
 
@@ -254,7 +256,7 @@ def prepare_questions(
                     widest = max(widest, len(question.options))
         usable = np.flatnonzero((places >= 0).any(axis=0))
         _check(key, asked, report, places[:, usable])
-        kept = write_pictures(folder, usable, asked.pictures, asked.name, pixels, report)
+        kept = write_pictures(folder, usable, asked.pictures, asked.name, pixels, report, progress)
         _check(key, asked, report, places[:, kept])
         sound = _Asked(source, asked.rows, places, languages)
         chance = _write_texts(folder, sound, kept, widest, tokenizer)

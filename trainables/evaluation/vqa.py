@@ -49,18 +49,16 @@ def variance_over_languages(correct: Tensor, asked: Tensor) -> float:
 def variance_noise(correct: Tensor, asked: Tensor, generator: torch.Generator) -> float:
     """Standard error of `variance_over_languages` by a bootstrap over items, in squared percentage points.
 
-    Items are drawn with replacement, the same draw in every language that is asked them: languages with the same
-    items are paired, languages with items of their own are drawn independently. The draw is stratified by the
-    languages that share an item, so that each keeps its number of items (Efron & Tibshirani 1993, chapters 6 and 8).
+    Items are drawn with replacement, the same draw in every language (Efron & Tibshirani 1993, chapter 6). So languages
+    that are asked the same items are paired, and those that have items of their own vary independently.
     """
-    correct, asked = (correct & asked).float().cpu(), asked.cpu()
-    _, stratum = torch.unique(asked, dim=1, return_inverse=True)
-    right = torch.zeros(_RESAMPLES, len(correct))
-    for members in (torch.nonzero(stratum == number)[:, 0] for number in range(int(stratum.max()) + 1)):
-        items = len(members)
-        draws = torch.multinomial(torch.ones(items), _RESAMPLES * items, replacement=True, generator=generator)
-        counts = torch.zeros(_RESAMPLES, items, dtype=torch.float32)
-        counts.scatter_add_(1, draws.view(_RESAMPLES, items), torch.ones(_RESAMPLES, items))
-        right += counts @ correct[:, members].T
-    accuracy = 100 * right / asked.sum(dim=1)  # [resamples, L]
+    correct, asked = (correct & asked).cpu(), asked.cpu()
+    items = correct.shape[1]
+    draws = torch.multinomial(torch.ones(items), _RESAMPLES * items, replacement=True, generator=generator)
+    counts = torch.zeros(_RESAMPLES, items, dtype=torch.float32)
+    counts.scatter_add_(1, draws.view(_RESAMPLES, items), torch.ones(_RESAMPLES, items))
+    drawn = counts @ asked.float().T  # [resamples, L], how many items of each language
+    accuracy = 100 * (counts @ correct.float().T) / drawn
+    # A language with few items may be left without any.
+    accuracy = torch.where(drawn > 0, accuracy, 100 * accuracies(correct, asked).float())
     return float(accuracy.double().var(dim=1, correction=0).std(correction=1))

@@ -47,7 +47,7 @@ def prepared(
     source: WideCaptions | PerLanguageCaptions, tokenizer: Tokenizer, control: str | None = "en"
 ) -> tuple[CaptionedImages, dict[str, Any]]:
     check_source("data.train", source, LANGUAGES)
-    folder = prepare_captions("data.train", source, LANGUAGES, control, Pixels(SIZE), tokenizer)
+    folder = prepare_captions("data.train", source, LANGUAGES, control, Pixels(SIZE), tokenizer, lambda *_: None)
     return CaptionedImages.load(folder), json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
 
 
@@ -232,7 +232,7 @@ def test_a_table_at_a_url_has_its_pictures_beside_it(
 
 def test_several_captions_become_rows_of_their_item(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = wide_rows(chosen)
-    rows[0] |= {"caption_en": ["one", "two", "three"], "caption_ja": ["eins", None, "zwei"], "caption_ar": None}
+    rows[0] |= {"caption_en": ["one", "two", "three"], "caption_ja": ["eins", None, "zwei", ""], "caption_ar": None}
     rows[1] |= {"caption_ja": []}
     features = {f"caption_{code}": List(Value("string")) for code in LANGUAGES}
     Dataset.from_list(rows, features=Features({"id": Value("string"), "image": Image(), **features})).save_to_disk(
@@ -293,19 +293,20 @@ def test_bad_rows_are_skipped_counted_and_listed(chosen: list[Item], tokenizer: 
     rows[4] |= dict.fromkeys([f"caption_{code}" for code in LANGUAGES])
     rows[5]["caption_ja"] = ["  "]
     rows[6]["id"] = None
+    rows[7]["caption_ar"] = [" ", ""]
     captions = {f"caption_{code}": List(Value("string")) for code in LANGUAGES}
     features = Features({"id": Value("string"), "image": Image(), **captions})
     Dataset.from_list(rows, features=features).save_to_disk(str(tmp_path / "rows"))
-    data, report = prepared(wide(tmp_path / "rows", id="id", max_bad=0.3), tokenizer)
+    data, report = prepared(wide(tmp_path / "rows", id="id", max_bad=0.4), tokenizer)
     kept = [item for place, item in enumerate(chosen) if place not in (1, 2, 3, 4, 6)]
     assert list(data.texts[0]) == [item.names["en"] for item in kept]
     np.testing.assert_array_equal(data.images, [pixels(item.picture) for item in kept])
-    assert data.present.sum() == 3 * len(kept) - 1
-    assert (report["rows"], report["bad_rows"], report["items"]) == (COUNT, 6, len(kept))
-    reasons = {"picture": 2, "duplicate id": 1, "no caption": 1, "empty caption": 1, "no id": 1}
+    assert data.present.sum() == 3 * len(kept) - 2
+    assert (report["rows"], report["bad_rows"], report["items"]) == (COUNT, 7, len(kept))
+    reasons = {"picture": 2, "duplicate id": 1, "no caption": 1, "empty caption": 2, "no id": 1}
     assert report["reasons"] == reasons
     listed = {row["row"]: row["reason"] for row in report["listed"]}
-    assert set(listed) == {f"row {row}" for row in range(1, 7)}
+    assert set(listed) == {f"row {row}" for row in range(1, 8)}
     assert listed["row 1"].startswith("picture: ")
     assert listed["row 2"] == "picture: no picture"
     assert listed["row 5"] == "empty caption: ja"
@@ -326,12 +327,12 @@ def test_a_language_with_too_few_items_is_named(chosen: list[Item], tokenizer: T
 def test_changed_data_is_prepared_anew(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
     source = table_of_paths(tmp_path, chosen)
     first = prepared(source, tokenizer)[0]
-    again = prepare_captions("data.train", source, LANGUAGES, "en", Pixels(SIZE), tokenizer)
+    again = prepare_captions("data.train", source, LANGUAGES, "en", Pixels(SIZE), tokenizer, lambda *_: None)
     assert CaptionedImages.load(again).images.filename == first.images.filename
     (tmp_path / "pictures" / f"{chosen[0].id}.png").write_bytes(chosen[1].picture)
     changed = prepared(source, tokenizer)[0]
     np.testing.assert_array_equal(changed.images[0], first.images[1])
-    larger = prepare_captions("data.train", source, LANGUAGES, "en", Pixels(2 * SIZE), tokenizer)
+    larger = prepare_captions("data.train", source, LANGUAGES, "en", Pixels(2 * SIZE), tokenizer, lambda *_: None)
     assert CaptionedImages.load(larger).images.shape[1] == 2 * SIZE
 
 

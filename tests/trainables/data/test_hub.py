@@ -30,7 +30,7 @@ from trainables.models.tokenizer import Tokenizer, fit_bpe
 
 source = PerLanguageCaptions.model_validate_json(sys.argv[1])
 tokenizer = Tokenizer(fit_bpe(["some words"], 300), 8)
-data = CaptionedImages.load(prepare_captions("data.train", source, ("en", "ja"), "en", Pixels(24), tokenizer))
+data = CaptionedImages.load(prepare_captions("data.train", source, ("en", "ja"), "en", Pixels(24), tokenizer, lambda *_: None))
 print(json.dumps({"texts": [list(texts) for texts in data.texts], "images": data.images.shape}))
 """
 

@@ -30,7 +30,7 @@ def own(source: Path, **settings: Any) -> OwnQuestions:
 
 def prepared(source: OwnQuestions, tokenizer: Tokenizer) -> tuple[VisualQuestions, dict[str, Any]]:
     check_source("data.vqa", source, LANGUAGES)
-    folder = prepare_questions("data.vqa", source, LANGUAGES, Pixels(24), tokenizer)
+    folder = prepare_questions("data.vqa", source, LANGUAGES, Pixels(24), tokenizer, lambda *_: None)
     return VisualQuestions.load(folder), json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
 
 
@@ -83,7 +83,7 @@ def test_a_label_is_a_place_a_letter_or_a_text(label: Any, place: int) -> None:
 
 @pytest.mark.parametrize(
     ("label", "reason"),
-    [(-1, "-1 is out of range"), (3, "3 is out of range: there are 3 options"), ("D", "out of range"),
+    [(-1, "-1 hides the answer"), (-2, "-2 is out of range"), (3, "3 is out of range: there are 3 options"), ("D", "out of range"),
      ("blue", "'blue' is no option's"), (None, "'None' is no option's"), (True, "no option's"), (0.5, "no option's")],
 )  # fmt: skip
 def test_what_is_no_label_is_refused(label: Any, reason: str) -> None:

@@ -112,6 +112,26 @@ def test_a_language_that_shares_its_items_with_others_is_paired_with_each() -> N
     assert found == pytest.approx(expected, rel=0.1)
 
 
+def test_noise_of_languages_that_lack_items_here_and_there_is_that_of_a_larger_bootstrap() -> None:
+    rng = np.random.default_rng(2)
+    asked = rng.random((6, 150)) < 0.5  # nearly every item is asked in a set of languages of its own
+    correct = asked & (rng.random((6, 150)) < rng.random(150) * np.linspace(1, 0.5, 6)[:, None])
+    drawn = rng.integers(150, size=(20_000, 150))
+    accuracies = 100 * correct[:, drawn].sum(axis=2) / asked[:, drawn].sum(axis=2)
+    expected = float(accuracies.var(axis=0).std(ddof=1))
+    found = variance_noise(torch.from_numpy(correct), torch.from_numpy(asked), torch.Generator().manual_seed(0))
+    assert found == pytest.approx(expected, rel=0.1)
+
+
+def test_noise_is_finite_where_a_language_has_one_item() -> None:
+    asked = torch.zeros(2, 30, dtype=torch.bool)
+    asked[0], asked[1, 3] = True, True
+    correct = (torch.arange(30) % 2 == 0).repeat(2, 1)
+    found = variance_noise(correct, asked, torch.Generator().manual_seed(0))
+    assert math.isfinite(found)
+    assert found > 0
+
+
 def test_what_a_language_is_not_asked_counts_neither_right_nor_wrong() -> None:
     asked = torch.tensor([[True, True, True, True], [True, True, False, False]])
     correct = torch.tensor([[True, False, False, False], [True, False, True, True]])
