@@ -26,7 +26,13 @@ SIGLIP2_TYPES = ("siglip", "siglip2")
 _LONGEST_REASON = 200  # characters
 # What the hub has as configurations of the presets' teachers: their sizes are known without reaching it.
 _ARCHITECTURES = Path(__file__).parent / "architectures"
-_CONFIGS = {TRANSFORMERS_CONFIG, OPEN_CLIP_CONFIG, "preprocessor_config.json", "processor_config.json"}
+_CONFIGS = {
+    TRANSFORMERS_CONFIG,
+    OPEN_CLIP_CONFIG,
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+}
 _HUB_PREFIX = "hf-hub:"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _OPEN_CLIP_NAME = re.compile(r"([\w.-]+):([\w.-]+)")
