@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from study.config import DEFAULT_PRESET, StudyConfig, available_presets, load_config, storage_url, study_folder
+from study.arguments import add_config, command_parser
+from study.config import StudyConfig, available_presets, load_config, storage_url, study_folder
 from study.errors import UserError
 from study.ledger import Ledger
 from study.mistakes import did_you_mean
@@ -49,24 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m study.dashboard",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "study",
-        nargs="?",
-        default=DEFAULT_PRESET,
-        metavar="PRESET, FILE or FOLDER",
-        help=f"a preset ({', '.join(available_presets())}), a YAML file or a study's folder; default {DEFAULT_PRESET}",
-    )
+    parser = command_parser("study.dashboard", __doc__)
+    add_config(parser, "a study's folder")
     parser.add_argument("--name", help="the study's name, where it was run with --name")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key; repeatable"
-    )
     parser.add_argument("--port", type=int, default=_PORT, help=f"default {_PORT}; 0 takes one that is free")
     parser.add_argument("--host", default=_HOST, help=f"an address of this machine's loopback; default {_HOST}")
     return parser
@@ -74,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     host = _loopback(options.host)
-    config, folder = _find(options.study, options.overrides, options.name)
+    config, folder = _find(options.config, options.overrides, options.name)
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise UserError("needs an extra that is not installed: pip install 'polydistill[dashboard]'")
     storage, study_id = _open(config, folder)

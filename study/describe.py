@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from study.config import DEFAULT_PRESET, available_presets, load_config
+from study.arguments import add_config, command_parser
+from study.config import load_config
 from study.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,23 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m study.describe",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "config",
-        nargs="?",
-        default=DEFAULT_PRESET,
-        metavar="PRESET or FILE",
-        help=f"a preset ({', '.join(available_presets())}) or a YAML file; default {DEFAULT_PRESET}",
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key; repeatable"
-    )
+    parser = command_parser("study.describe", __doc__)
+    add_config(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 

@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from study.arguments import add_config, command_parser
 from study.config import (
-    DEFAULT_PRESET,
     StudyConfig,
-    available_presets,
     dump_config,
     load_config,
     storage_url,
@@ -56,24 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m study.run",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "config",
-        nargs="?",
-        default=DEFAULT_PRESET,
-        metavar="PRESET or FILE",
-        help=f"a preset ({', '.join(available_presets())}) or a YAML file; default {DEFAULT_PRESET}",
-    )
+    parser = command_parser("study.run", __doc__)
+    add_config(parser)
     parser.add_argument("--name", help="the study's name, which is also its folder's")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key; repeatable"
-    )
     parser.add_argument("--address", help="the Ray cluster to run on, for example auto; default: a Ray of its own")
     parser.add_argument("--fresh", action="store_true", help="set an earlier study of this name aside and start anew")
     return parser

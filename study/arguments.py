@@ -1,0 +1,34 @@
+"""What the commands that take a configuration have in common on their command lines."""
+
+from __future__ import annotations
+
+import argparse
+
+from study.config import DEFAULT_PRESET, available_presets
+
+
+def command_parser(module: str, doc: str | None) -> argparse.ArgumentParser:
+    """A parser for ``python -m module``: the first paragraph of ``doc`` says what it does, the rest gives examples."""
+    description, _, examples = (doc or "").partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_config(parser: argparse.ArgumentParser, other: str = "") -> None:
+    """Add ``config`` and ``--set``; ``other``: what may be named beside a preset and a file."""
+    presets = f"a preset ({', '.join(available_presets())})"
+    files = f", a YAML file or {other}" if other else " or a YAML file"
+    parser.add_argument(
+        "config",
+        nargs="?",
+        default=DEFAULT_PRESET,
+        metavar="PRESET, FILE or FOLDER" if other else "PRESET or FILE",
+        help=f"{presets}{files}; default {DEFAULT_PRESET}",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override a key; repeatable"
+    )
