@@ -171,7 +171,7 @@ class OwnQuestions(OwnData):
     @field_validator("prompt")
     @classmethod
     def _holds_the_answer(cls, prompt: str) -> str:
-        fields = {name for _, name, _, _ in Formatter().parse(prompt) if name is not None}
+        fields = _fields(prompt)
         if "answer" not in fields or not fields <= {"question", "answer"}:
             raise ValueError(f"{prompt!r} should contain {{answer}}, may contain {{question}}, and no other braces")
         return prompt
@@ -183,10 +183,19 @@ class OwnQuestions(OwnData):
             columns["translation.options"] = self.translation.options
         return super().needed(languages) | columns | ({"id": self.id} if self.id else {})
 
+    @property
+    def uses_question(self) -> bool:
+        """Whether the prompt holds the question."""
+        return "question" in _fields(self.prompt)
+
     def language_names(self, language: str) -> tuple[str, ...]:
         """What the language column may call a language."""
         names = self.names.get(language, language)
         return (names,) if isinstance(names, str) else names
+
+
+def _fields(template: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
 
 
 def check_language(language: str) -> None:
