@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
+from open_clip import create_model_from_pretrained, get_tokenizer
 from safetensors.torch import save_file
+from transformers import AutoModel, AutoProcessor
 
 from study.config import _PRESETS, StudyConfig, load_config
 from study.describe import main as describe
@@ -19,8 +22,11 @@ from trainables.config import FitConfig
 from trainables.data.embedded import prepare_captions
 from trainables.data.prepared import CaptionedImages
 from trainables.device import set_up_process
+from trainables.export import main as export
+from trainables.models.factory import load_model
 from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
 from trainables.models.spec import ModelSpec
+from trainables.models.tokenizer import Tokenizer
 from trainables.teacher import _fit
 
 set_up_process(1)  # more threads wait for each other where the machine is busy
@@ -108,6 +114,15 @@ def save_taught_checkpoint(kind: Kind, folder: Path) -> Path:
     return folder
 
 
+def encoded_by_the_library(kind: Kind, folder: Path, texts: list[str]) -> torch.Tensor:
+    if kind == "siglip2":
+        model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+        found = model.get_text_features(**processor(text=texts, return_tensors="pt")).pooler_output
+        return torch.nn.functional.normalize(found, dim=-1)
+    clip, _ = create_model_from_pretrained(f"local-dir:{folder}")
+    return clip.eval().encode_text(get_tokenizer(f"local-dir:{folder}")(texts), normalize=True)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(("preset", "kind"), PRESETS)
 def test_a_preset_at_the_papers_scale_runs_to_a_front_on_tiny_local_copies(
     preset: str, kind: Kind, hub: dict[str, Path], study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +148,14 @@ def test_a_preset_at_the_papers_scale_runs_to_a_front_on_tiny_local_copies(
     assert spec.text.vocab_size < published.text.vocab_size
     assert spec.library  # the published architecture, with other sizes
     check_that_nothing_is_left(study.runs[0])
+
+    assert export([str(study.folder), members[0]["trial"], "--to", str(tmp_path / "exported")]) == 0
+    student, texts = load_model(checkpoint).eval(), ["flag: Wales", "el gato", "мяч"]
+    tokens = torch.from_numpy(Tokenizer(checkpoint).encode(texts)).long()
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            encoded_by_the_library(kind, tmp_path / "exported", texts), student.encode_text(tokens).embedding
+        )
 
 
 @pytest.mark.parametrize(

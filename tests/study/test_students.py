@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.study.tiny import check_that_nothing_is_left, check_that_optuna_and_ledger_agree
-from trainables.models.factory import load_model
-from trainables.models.spec import ModelSpec
+from trainables.models.factory import load_model, parameter_count
 from trainables.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -42,5 +41,5 @@ def test_students_of_shares_and_a_trimmed_vocabulary_come_to_a_front(study: Stud
         assert np.isfinite(member["test"]["retrieval_map"])
         model, tokenizer = load_model(folder / "checkpoint"), Tokenizer(folder / "checkpoint", 10)
         assert model.spec.text.vocab_size == tokenizer.vocab_size == int(said[1])
-        assert model.parameter_count() == ModelSpec.parameter_count(model.spec)
+        assert model.parameter_count() == parameter_count(model.spec)
         assert study.results()[int(member["trial"])]["parameters"] == model.parameter_count()
