@@ -78,7 +78,8 @@ def _print(found: Description, console: Console) -> None:
     console.print("The teacher layer of each student layer, counted from 1.")
     console.print(_cost(found))
     console.print(
-        "Memory is in fp32 and without what single operations take beside; with all losses of the search space at once. "
+        "Memory is in fp32 and without what single operations take beside. A step is one with all strategies and losses, and a "
+        "queue of the default size: a single strategy needs less. "
         "FLOPs are those of products, a multiplication and an addition each."
     )
     console.print(_work(found))

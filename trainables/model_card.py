@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainables.models.spec import ModelSpec
 
 Numbers = Mapping[str, float | None]  # scores by name
-_HUB = "hf-hub:"
+_HUB_ID = re.compile(r"(?:hf-hub:)?([\w-][\w.-]*/[\w.-]+)")  # as a configuration may name it
 
 _STRATEGIES = {
     "fd": "feature distillation",
@@ -62,13 +62,14 @@ def _header(trial: CompleteTrial, spec: ModelSpec) -> str:
     }
     licence = licences.pop() if len(licences) == 1 else None
     pretrained = trial.config.teacher.pretrained or ""
+    hub_id = None if Path(pretrained).exists() else _HUB_ID.fullmatch(pretrained)
     return ModelCardData(
         language=[language.partition("-")[0] for language in data.languages],
         license=licence or "other",
         library_name=FORMATS[spec.family].library,
         pipeline_tag="zero-shot-image-classification",
         tags=[*FORMATS[spec.family].tags, "knowledge-distillation", "multilingual", "polydistill"],
-        base_model=pretrained.removeprefix(_HUB) if pretrained.startswith(_HUB) else None,
+        base_model=hub_id[1] if hub_id else None,
     ).to_yaml()
 
 
