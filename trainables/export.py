@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -117,6 +118,8 @@ def _export(trial: CompleteTrial, folder: Path) -> None:
         write_model_card(trial, model, temporary)
         # The mark first: a folder that an interrupted command left can be written to again.
         for path in sorted(temporary.iterdir(), key=lambda path: path.name != _MARK):
+            if path.is_dir():  # of an earlier export
+                shutil.rmtree(folder / path.name, ignore_errors=True)
             path.replace(folder / path.name)
 
 

@@ -148,6 +148,21 @@ def test_a_preset_at_the_papers_scale_runs_to_a_front_on_tiny_local_copies(
     assert spec.text.vocab_size < published.text.vocab_size
     assert spec.library  # the published architecture, with other sizes
     check_that_nothing_is_left(study.runs[0])
+    for _again in range(2):  # an earlier export is replaced
+        check_that_a_student_is_a_checkpoint(study, members[0]["trial"], tmp_path / "student")
+
+
+def check_that_a_student_is_a_checkpoint(study: Study, trial: str, folder: Path) -> None:
+    """Exported, it could be the next study's teacher."""
+    assert export([str(study.folder), trial, "--to", str(folder)]) == 0
+    checkpoint = open_checkpoint(str(folder), None)
+    again, student = load_pretrained(checkpoint, None), load_model(study.folder / "trials" / trial / "checkpoint")
+    tokens = torch.from_numpy(pretrained_tokenizer(checkpoint).encode(["flag: Wales", "gato", "bayrak"])).long()
+    pixels = student.preprocess(torch.rand(2, 3, *2 * (student.spec.image.image_size,)))
+    with torch.no_grad():
+        for encode, given in (("encode_text", tokens), ("encode_image", pixels)):
+            ours, theirs = (getattr(model.eval(), encode)(given).embedding for model in (student, again))
+            torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
 
     assert export([str(study.folder), members[0]["trial"], "--to", str(tmp_path / "exported")]) == 0
     student, texts = load_model(checkpoint).eval(), ["flag: Wales", "el gato", "мяч"]

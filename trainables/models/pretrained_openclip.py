@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from trainables.models.checkpoint import (
     Source,
     digest,
     in_one_line,
+    read_json,
 )
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.openclip_architecture import HF_SIZES
@@ -81,7 +83,7 @@ class OpenClipCheckpoint:
                     "mean": tuple(preprocess["mean"]),
                     "deviation": tuple(preprocess["std"]),
                 },
-                "library": {"model_cfg": deepcopy(dict(published.model_cfg)), **library},
+                "library": {"model_cfg": _named_by_architecture(published.model_cfg), **library},
             }
         )
 
@@ -228,6 +230,17 @@ class OpenClipCheckpoint:
             "patch_size": vision.patch_size,
             "image_size": image_size or vision.image_size,
         }
+
+
+def _named_by_architecture(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose timm tower has the name of its architecture, where that of an exported student names a folder
+    with its sizes.
+    """
+    config = deepcopy(dict(model_cfg))
+    place = (config["vision_cfg"].get("timm_model_name") or "").partition("local-dir:")[2]
+    if place:
+        config["vision_cfg"]["timm_model_name"] = read_json(Path(place, "config.json"))["architecture"]
+    return config
 
 
 def _timm_sizes(name: str) -> dict[str, int]:

@@ -65,19 +65,26 @@ def _write_clip(model: Any, tokenizer: Tokenizer, folder: Path, lies_in: Path) -
 
 
 def _write_siglip2(model: Any, tokenizer: Tokenizer, folder: Path, _lies_in: Path) -> None:
+    """A student of NaFlex has only seen squares; its processor keeps proportions, within as many patches."""
     from PIL.Image import Resampling
-    from transformers import SiglipImageProcessor, SiglipProcessor
+    from transformers import Siglip2ImageProcessor, Siglip2Processor, SiglipImageProcessor, SiglipProcessor
 
+    image, standard, words = model.spec.image, model.spec.preprocess, tokenizer.for_transformers()
+    settings = {
+        "image_mean": standard.mean,
+        "image_std": standard.deviation,
+        "resample": Resampling[standard.interpolation.upper()],
+    }
+    processor: Any
+    if model.siglip.config.model_type == "siglip2":
+        patches = (image.image_size // image.patch_size) ** 2
+        pictures = Siglip2ImageProcessor(patch_size=image.patch_size, max_num_patches=patches, **settings)
+        processor = Siglip2Processor(pictures, words)
+    else:
+        square = {"height": image.image_size, "width": image.image_size}
+        processor = SiglipProcessor(SiglipImageProcessor(size=square, **settings), words)
     model.siglip.save_pretrained(folder)
-    size = model.spec.image.image_size
-    standard = model.spec.preprocess
-    pictures = SiglipImageProcessor(
-        size={"height": size, "width": size},
-        image_mean=standard.mean,
-        image_std=standard.deviation,
-        resample=Resampling[standard.interpolation.upper()],
-    )
-    SiglipProcessor(pictures, tokenizer.for_transformers()).save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 _CLIP_USAGE = """\
@@ -98,7 +105,7 @@ print(model(**inputs).logits_per_image.sigmoid())"""
 
 _CLIP_NOTE = (
     "In a repository of the hub, `hf_tokenizer_name` in `open_clip_config.json` must be the repository's id: open_clip "
-    "looks for the tokenizer there."
+    "looks for the tokenizer there. Where that file names this folder, it must be told if the folder moves."
 )
 _SIGLIP2_NOTE = "The model expects texts padded to that length, as the processor pads them."
 

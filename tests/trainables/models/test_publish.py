@@ -9,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainables.models.checkpoints import KINDS, TEXTS, Kind, save_checkpoint
+from tests.trainables.models.test_parity import of_open_clip, of_transformers, pictures
 from tests.trainables.models.tiny import FAMILIES, tiny_spec
 from trainables.data.emoji import LANGUAGES, catalogue
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
+from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
 from trainables.models.publish import publish
 from trainables.models.spec import Family
 from trainables.models.tokenizer import Tokenizer
@@ -71,3 +74,29 @@ def test_library_squashes_pictures_of_any_size(published: tuple[DualEncoder, Pat
     found = library_pixels(model.spec.family, folder, picture)
     grey_level = 1.001 / 255 / min(model.spec.preprocess.deviation)  # transformers rounds otherwise than Pillow
     torch.testing.assert_close(found, model.preprocess(squashed), rtol=0, atol=grey_level)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_student_of_a_published_checkpoint_is_published_again(kind: Kind, tmp_path: Path) -> None:
+    """Fewer layers, and a text tower of one head; what is read back could be a teacher itself."""
+    teacher = open_checkpoint(str(save_checkpoint(kind, tmp_path / "teacher")), None)
+    spec, words = load_pretrained(teacher, None).spec, pretrained_tokenizer(teacher)
+    smaller = {"image": spec.image.resized(2, spec.image.width), "text": spec.text.resized(2, spec.text.head_width)}
+    model = build_model(spec.model_copy(update=smaller), seed=1).eval()
+    folder = tmp_path / "student"
+    folder.mkdir()
+    publish(model, words, folder, folder)
+
+    size = model.spec.image.image_size
+    reference = of_transformers(folder, size) if spec.family == "siglip2" else of_open_clip(folder)
+    again = open_checkpoint(str(folder), None)
+    for tokenizer in (words, pretrained_tokenizer(again)):
+        np.testing.assert_array_equal(tokenizer.encode(TEXTS), reference.tokens.numpy())
+    for ours in (model, load_pretrained(again, None).eval()):
+        with torch.no_grad():
+            image = ours.encode_image(ours.preprocess(torch.from_numpy(np.stack(pictures(size)))))
+            text = ours.encode_text(reference.tokens)
+        torch.testing.assert_close(image.embedding, reference.image, rtol=0, atol=1e-5)
+        torch.testing.assert_close(text.embedding, reference.text, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours.logit_scale.detach(), reference.logit_scale)
+        torch.testing.assert_close(ours.logit_bias.detach(), reference.logit_bias)
