@@ -100,7 +100,8 @@ def _not_there(path: Path) -> str:
         message = (
             f"{path.parent} has no '{path.name}': {hint(path.name, sorted(p.name for p in path.parent.iterdir())[:30])}"
         )
-    return message + (f"; if {last} is a hub data set, it needs its revision" if _HUB_ID.fullmatch(last) else "")
+    could_be_hub = _HUB_ID.fullmatch(last) and path.suffix not in READERS
+    return message + (f"; if {last} is a hub data set, it needs its revision" if could_be_hub else "")
 
 
 def _of_folder(key: str, folder: Path, split: str) -> list[str] | None:
