@@ -9,9 +9,7 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
-from open_clip import create_model_from_pretrained, get_tokenizer
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoProcessor
 
 from study.config import _PRESETS, StudyConfig, load_config
 from study.describe import main as describe
@@ -26,7 +24,6 @@ from trainables.export import main as export
 from trainables.models.factory import load_model
 from trainables.models.pretrained import load_pretrained, open_checkpoint, pretrained_tokenizer
 from trainables.models.spec import ModelSpec
-from trainables.models.tokenizer import Tokenizer
 from trainables.teacher import _fit
 
 set_up_process(1)  # more threads wait for each other where the machine is busy
@@ -105,22 +102,13 @@ def save_taught_checkpoint(kind: Kind, folder: Path) -> Path:
     model = load_pretrained(checkpoint, None)
     size = model.spec.image.image_size
     data = CaptionedImages.load(prepare_captions("train", LANGUAGES, size, pretrained_tokenizer(checkpoint)))
-    fit = FitConfig(steps=60, batch_size=128, softmax_share=0.7 if kind == "siglip2" else None)
+    fit = FitConfig(steps=100, batch_size=128, softmax_share=0.7 if kind == "siglip2" else None)
     _fit(model, data, fit, seed=0, precision="fp32", progress=lambda *_: None)
     if kind == "siglip2":
         model.siglip.save_pretrained(folder)
     else:
         save_file(model.clip.state_dict(), folder / "open_clip_model.safetensors")
     return folder
-
-
-def encoded_by_the_library(kind: Kind, folder: Path, texts: list[str]) -> torch.Tensor:
-    if kind == "siglip2":
-        model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
-        found = model.get_text_features(**processor(text=texts, return_tensors="pt")).pooler_output
-        return torch.nn.functional.normalize(found, dim=-1)
-    clip, _ = create_model_from_pretrained(f"local-dir:{folder}")
-    return clip.eval().encode_text(get_tokenizer(f"local-dir:{folder}")(texts), normalize=True)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(("preset", "kind"), PRESETS)
@@ -163,14 +151,6 @@ def check_that_a_student_is_a_checkpoint(study: Study, trial: str, folder: Path)
         for encode, given in (("encode_text", tokens), ("encode_image", pixels)):
             ours, theirs = (getattr(model.eval(), encode)(given).embedding for model in (student, again))
             torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
-
-    assert export([str(study.folder), members[0]["trial"], "--to", str(tmp_path / "exported")]) == 0
-    student, texts = load_model(checkpoint).eval(), ["flag: Wales", "el gato", "мяч"]
-    tokens = torch.from_numpy(Tokenizer(checkpoint).encode(texts)).long()
-    with torch.inference_mode():
-        torch.testing.assert_close(
-            encoded_by_the_library(kind, tmp_path / "exported", texts), student.encode_text(tokens).embedding
-        )
 
 
 @pytest.mark.parametrize(
