@@ -212,6 +212,7 @@ def ray_cluster(
         ) from None
     try:
         signal.signal(signal.SIGTERM, interrupt)  # Ray has taken it for itself
+        signal.signal(signal.SIGINT, interrupt)  # shells have what they start in the background ignore it
         available: dict[str, float] = ray.cluster_resources()
         if not available.get(TRIAL_RESOURCE):
             raise UserError(

@@ -69,7 +69,7 @@ class TrialRunner:
         timed = _Timed(source, self.spent)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
         recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
-        before = signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, interrupt)
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"
         try:
             tuner = Tuner(
@@ -97,7 +97,7 @@ class TrialRunner:
         finally:
             # Tune returns from Ctrl-C as if it had finished, and has put this handler back; otherwise its own stays.
             was_interrupted = signal.getsignal(signal.SIGINT) is interrupt
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, interrupt)
             shutil.rmtree(ray_folder, ignore_errors=True)
         if was_interrupted or not searcher.is_done:
             raise KeyboardInterrupt

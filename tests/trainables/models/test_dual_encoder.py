@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tests.trainables.models.checkpoints import KINDS, save_checkpoint
 from tests.trainables.models.tiny import FAMILIES, SIZE, VOCABULARY, pictures, texts, tiny_spec
-from trainables.config import StudentConfig, StudentTower
+from trainables.config import StudentConfig, StudentImageTower, StudentTextTower
 from trainables.models.dual_encoder import DualEncoder, TowerName
 from trainables.models.factory import build_model, load_model, parameter_count, read_spec
 from trainables.models.pretrained import open_checkpoint
@@ -190,7 +190,7 @@ def test_parameters_are_counted_from_the_sizes_alone(
 
 
 def test_a_student_of_half_the_layers_starts_from_its_teachers(model: DualEncoder) -> None:
-    config = StudentConfig(image=StudentTower(layers=0.5, width=1.0), text=StudentTower(layers=0.5, width=1.0))
+    config = StudentConfig(image=StudentImageTower(layers=0.5, width=1.0), text=StudentTextTower(layers=0.5, width=1.0))
     spec = student_spec(config, model.spec)
     assert (spec.library, spec.preprocess) == (model.spec.library, model.spec.preprocess)
     student = make_student(spec, model, Recipe(strategy="fd"), seed=3).eval()
@@ -208,7 +208,7 @@ def test_a_student_of_half_the_layers_starts_from_its_teachers(model: DualEncode
 
 def test_a_narrower_student_is_of_the_same_architecture(model: DualEncoder) -> None:
     width = 1.0 if not model.spec.projects_images else 0.5
-    config = StudentConfig(image=StudentTower(layers=1, width=width), text=StudentTower(layers=1, width=0.5))
+    config = StudentConfig(image=StudentImageTower(layers=1, width=width), text=StudentTextTower(layers=1, width=0.5))
     spec = student_spec(config, model.spec)
     student = build_model(spec, seed=0).eval()
     with torch.no_grad():
