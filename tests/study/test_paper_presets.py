@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -49,11 +51,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("hub")
     texts = List(Value("string"))
     coco = Features({"cocoid": Value("int64"), **dict.fromkeys(COLUMNS.values(), texts), "image": Image()})
-    rows = [
+    rows: list[dict[str, object]] = [
         {"cocoid": number, "image": {"bytes": item.picture, "path": None}}
         | {COLUMNS[language]: [name] for language, name in item.names.items()}
         for number, item in enumerate(items("train", LANGUAGES, SIZE, 1200))
     ]
+    rows[0]["image"] = {"bytes": b"no picture", "path": None}
     DatasetDict(train=Dataset.from_list(rows, features=coco)).save_to_disk(str(folder / "coco"))
     picture = {"bytes": Value("binary"), "path": Value("null")}
     xm3600 = Features({"image_id": Value("string"), "captions": texts, "image": picture})
@@ -126,9 +129,18 @@ def test_a_preset_at_the_papers_scale_runs_to_a_front_on_tiny_local_copies(
     scores = described["scores"]["validation"]["languages"]
     assert set(scores) == set(LANGUAGES)
     assert scores["en"]["vqa_items"] == sum(scores[language]["vqa_items"] for language in LANGUAGES[1:])
+    reports = study.read("data_report.json")
+    assert set(reports) == {"train", "retrieval", "vqa", "test.retrieval", "test.vqa"}
+    assert reports["train"]["listed"] == [{"row": "row 0", "reason": "picture: not a picture"}]
+    bad = f"data.train: 1 of {reports['train']['rows']} rows are bad: {study.folder / 'data_report.json'}"
+    assert bad in outcome.errors
     members = study.read("results/front.json")["members"]
     assert members
     assert all({"retrieval_map", "vqa_variance"} <= set(member["test"]) for member in members)
+    examples = pd.read_parquet(study.folder / "trials" / members[0]["trial"] / "examples.parquet")
+    assert set(zip(examples["task"], examples["language"], strict=True)) == set(
+        product(("retrieval", "vqa"), LANGUAGES)
+    )
     checkpoint = study.folder / "trials" / members[0]["trial"] / "checkpoint"
     spec = ModelSpec.model_validate_json((checkpoint / "spec.json").read_text(encoding="utf-8"))
     published = open_checkpoint(str(teacher), None).spec(None)
