@@ -1,5 +1,6 @@
 # make study   set everything up and run the embedded study
-# make test    set everything up and run the tests
+# make test    set everything up and run the tests, but for those that take long
+# make test-long  set everything up and run the rest: whole studies on clusters, full disks, at the paper's scale
 # make lint    set everything up and check format, style, types and the direction of imports
 # make crashtest  kill tiny studies for real, KILLS times at random moments, and check that nothing is lost
 # make venv    set everything up
@@ -7,16 +8,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 KILLS ?= 50
 SEED ?= 0
 
-.PHONY: study test lint crashtest venv clean
+.PHONY: study test test-long lint crashtest venv clean
 
 study: venv
 	$(BIN)/python -m study.run
 
 test: venv
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not long'
+
+test-long: venv
+	$(PYTEST) -m long
 
 lint: venv
 	$(BIN)/ruff format --check .

@@ -41,6 +41,7 @@ def small_disk(study: Study) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(runs)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_the_study_in_one_line_and_it_goes_on_where_there_is_room(
     study: Study, small_disk: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_full_disk_ends_the_study_in_one_line_and_it_goes_on_where_there_is_ro
     assert kept.items() <= results.items()
 
 
+@pytest.mark.long
 def test_trials_go_on_from_their_rung_after_termination_and_one_crash_and_fail_after_two(study: Study) -> None:
     settings = ["training.steps=120", "search.scheduler.reduction=1.01", UNCONFIRMED]
     run = study.start("search.trials=2", *settings)
@@ -145,6 +147,7 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
         process.wait(60)
 
 
+@pytest.mark.long
 def test_a_study_runs_on_a_cluster_that_is_up_and_leaves_it_up(study: Study, run_environment: dict[str, str]) -> None:
     with cluster(run_environment) as address:
         outcome: Outcome = study.start("search.trials=2", UNCONFIRMED, address=address).wait()

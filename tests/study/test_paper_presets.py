@@ -114,6 +114,7 @@ def save_taught_checkpoint(kind: Kind, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("preset", "kind"), PRESETS)
 def test_a_preset_at_the_papers_scale_runs_to_a_front_on_tiny_local_copies(
     preset: str, kind: Kind, hub: dict[str, Path], study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

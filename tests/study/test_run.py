@@ -191,6 +191,7 @@ def test_a_student_that_a_disk_has_damaged_costs_its_test_scores_alone(copied: S
     check_that_nothing_is_left(copied.runs[0])
 
 
+@pytest.mark.long
 def test_two_workers_of_half_the_batch_learn_what_one_process_learns(
     finished: tuple[Study, Outcome], study: Study
 ) -> None:
