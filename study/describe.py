@@ -72,7 +72,8 @@ def _print(found: Description, console: Console) -> None:
     console.print(_sizes(found))
     console.print(_parameters(found))
     console.print(
-        "The vocabulary is the one that is configured; a fitted tokenizer may turn out smaller, or larger by rare characters."
+        "The vocabulary is the one that is configured; a fitted tokenizer may turn out smaller, or larger by rare characters, "
+        "and what student.vocabulary: trimmed leaves is known once the data is prepared."
     )
     console.print(_mappings(found))
     console.print("The teacher layer of each student layer, counted from 1.")
