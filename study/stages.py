@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from search_spaces.space import SearchSpace
-from study.config import CONTROL_LANGUAGE, StudyConfig
+from study.config import StudyConfig
+from study.data_config import CONTROL_LANGUAGE
 from study.errors import UserError
 from study.models import TOWERS, student_layers, teacher_towers
 from trainables.artifacts import artifact, write_json

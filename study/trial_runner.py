@@ -16,7 +16,8 @@ from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import TrialScheduler
 
-from study.config import CONTROL_LANGUAGE, StudyConfig
+from study.config import StudyConfig
+from study.data_config import CONTROL_LANGUAGE
 from study.environment import TRIAL_RESOURCE, interrupt
 from study.ledger import Ledger, State, TrialRecord
 from study.ray_mends import fail_one_trial_when_memory_runs_out

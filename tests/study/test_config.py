@@ -260,6 +260,7 @@ def test_an_override_that_cannot_be_read_is_one_line_that_repeats_it(override: s
         (b"a: 1\n\tb: 2\n", "YAML"),
         (b"seed: 1\nsearch: {trials: 3}\nseed: 2\n", "the key seed is there twice"),
         (b"search: {trials: 3, trials: 4}\n", "the key trials is there twice"),
+        (b"? [a, b]\n: 1\n", "YAML"),
         (b"\xff\xfe\x00", "YAML"),
         (b"- name\n- seed\n", "mapping"),
         (b"name\n", "mapping"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,10 +49,7 @@ def _listed(cell: Any) -> Sequence[Any]:
         raise QuestionError(f"options are neither a list nor text, but {type(cell).__name__}")
     text = cell.strip()
     if text.startswith(("[", "(")) and text.endswith(("]", ")")):
-        try:
-            found = ast.literal_eval(text)  # reads JSON's lists of strings too
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            found = None
+        found = _written(text)
         if isinstance(found, list | tuple):
             return found
     parts = _LETTERED.split(text)
@@ -61,6 +59,20 @@ def _listed(cell: Any) -> Sequence[Any]:
         if separator in text:
             return text.split(separator)
     raise QuestionError("options are one text that lists no others")
+
+
+def _written(text: str) -> Any:
+    """The value that a text writes as JSON or as Python; None if it writes none. Literals alone are read: no name is
+    looked up and nothing is called."""
+    for read in (
+        json.loads,
+        ast.literal_eval,
+    ):  # JSON first: it writes an emoji as two halves, which Python keeps apart
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
 
 
 def parse_label(cell: Any, options: Sequence[str]) -> int:
@@ -109,10 +121,7 @@ def spoken(cell: Any) -> tuple[str, ...]:
     first part."""
     text = str(cell).strip()
     if text.startswith("("):
-        try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return (text,)
+        found = _written(text)
         if isinstance(found, tuple) and found:
             return text, str(found[0])
     return (text,)

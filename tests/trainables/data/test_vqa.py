@@ -59,6 +59,15 @@ def test_options_are_a_list_or_one_string(cell: Any) -> None:
     assert parse_options(cell) == ["a b", "c", "d; e"]
 
 
+def test_options_written_as_json_keep_what_json_escapes() -> None:
+    assert parse_options(json.dumps(["😀", "caf\u00e9"])) == ["😀", "café"]
+
+
+def test_options_nested_too_deeply_to_be_read_are_refused() -> None:
+    with pytest.raises(QuestionError):
+        parse_options("[" * 100_000 + "]" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
