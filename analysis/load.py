@@ -273,7 +273,7 @@ def _frame(
     between = {name: kind for name, kind in named.items() if name not in first and name not in last}
     columns = {**first, **between, **last}
     frame = pd.DataFrame(rows, columns=list(columns))
-    for name in frame.columns.intersection(_TIMES):  # what is no time is missing
+    for name in [name for name in _TIMES if name in frame]:  # what is no time is missing
         frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True, errors="coerce")
     return frame.astype(columns)
 
