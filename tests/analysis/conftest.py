@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,9 @@ class StudyFolder:
 def study_folder(tmp_path: Path) -> StudyFolder:
     """A study of three languages that has neither a teacher nor trials yet."""
     return StudyFolder(tmp_path / "study")
+
+
+@pytest.fixture
+def new_study(tmp_path: Path) -> Callable[[str], StudyFolder]:
+    """Makes further studies, by name."""
+    return lambda name: StudyFolder(tmp_path / name)
