@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.load import StudyData, load_study
+
 LANGUAGES = ("en", "ja", "ar")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -148,3 +150,11 @@ def study_folder(tmp_path: Path) -> StudyFolder:
 def new_study(tmp_path: Path) -> Callable[[str], StudyFolder]:
     """Makes further studies, by name."""
     return lambda name: StudyFolder(tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    """Forty complete trials whose effects are known: see `varied`."""
+    from tests.analysis.varied import varied_study
+
+    return load_study(varied_study(StudyFolder(tmp_path_factory.mktemp("varied") / "study"), 40).path)
