@@ -50,7 +50,13 @@ def test_draws_follow_the_posterior_that_numeric_integration_gives() -> None:
     width, noise = np.exp(np.meshgrid(np.linspace(-8, 8, 400), np.linspace(-3, 3, 200), indexing="ij"))
     precision = 8 / noise**2 + 1 / width**2
     slope = (x @ y) / noise**2 / precision
-    log = -2 * np.log(noise) - 0.02 / noise**2 - (7 * np.log(noise) + (y @ y) / (2 * noise**2)) - np.log(width) - 0.5 * np.log(precision)
+    log = (
+        -2 * np.log(noise)
+        - 0.02 / noise**2
+        - (7 * np.log(noise) + (y @ y) / (2 * noise**2))
+        - np.log(width)
+        - 0.5 * np.log(precision)
+    )
     density = np.exp(log + 0.5 * precision * slope**2) * stats.halfcauchy.pdf(width) * width
     expected = (density * slope).sum() / density.sum() * values.std()
     draws = fitted.effects["x"][:, 0]
