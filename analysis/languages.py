@@ -59,23 +59,24 @@ def worst_languages(data: StudyData) -> pd.DataFrame:
 
     ``most_lost`` is the language whose score fell most from the teacher's, ``most_lost_change`` by how much.
     """
-    rows = []
-    for trial, of_trial in language_changes(data).groupby("trial", sort=False):
-        for task in TASKS:
-            measured = of_trial.dropna(subset=task)
-            if measured.empty:
-                continue
-            low, high = (measured.iloc[int(find(measured[task]))] for find in (np.argmin, np.argmax))
-            change = measured[f"{task}_change"]
-            lost = measured.iloc[int(np.nanargmin(change))] if change.notna().any() and trial != TEACHER else None
-            rows.append(
-                (
-                    *(trial, low["strategy"], bool(low["on_front"]), task, measured[task].mean()),
-                    *(low["language"], low[task], high["language"], high[task], high[task] - low[task]),
-                    *(("", np.nan) if lost is None else (lost["language"], lost[f"{task}_change"])),
-                )
-            )
-    return pd.DataFrame(rows, columns=[*_WORST, *_LOST])
+    changes = language_changes(data)
+    trials = changes.drop_duplicates("trial").set_index("trial")[["strategy", "on_front"]]
+    found = []
+    for task in TASKS:
+        scores = _wide(changes, task).dropna(how="all")
+        lost = _wide(changes[changes["trial"] != TEACHER], f"{task}_change").dropna(how="all")
+        frame = trials.loc[trials.index.isin(scores.index)].assign(task=task)
+        frame["mean"] = scores.mean(axis=1)
+        if len(scores):
+            frame = frame.assign(worst=scores.idxmin(axis=1), worst_score=scores.min(axis=1))
+            frame = frame.assign(best=scores.idxmax(axis=1), best_score=scores.max(axis=1))
+            frame["gap"] = frame["best_score"] - frame["worst_score"]
+            frame["most_lost"] = lost.idxmin(axis=1).reindex(frame.index).fillna("") if len(lost) else ""
+            frame["most_lost_change"] = lost.min(axis=1).astype(float)
+        found.append(frame.reset_index())
+    table = pd.concat(found).reindex(columns=[*_WORST, *_LOST]).astype({"on_front": "bool"})
+    order = table["trial"].map({trial: place for place, trial in enumerate(trials.index)})
+    return table.assign(order=order).sort_values("order", kind="stable").drop(columns="order").reset_index(drop=True)
 
 
 def language_groups(data: StudyData) -> pd.DataFrame:
