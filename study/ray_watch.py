@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,9 +48,8 @@ def _watch_start(lost: Callable[[str], None], ended: threading.Event) -> None:
     while not ended.wait(_EVERY / 4):
         for child in psutil.Process().children():
             with suppress(psutil.Error):
-                name = Path((child.cmdline() or [""])[0]).name
-                if name in _SERVERS:
-                    seen[child] = name
+                if child.name() in _SERVERS:  # also of one that was killed at once, as long as Ray has not looked
+                    seen[child] = child.name()
         gone = [name for child, name in seen.items() if not _is_alive(child)]
         if gone and not ended.is_set():
             lost(f"Ray's {gone[0]} ended while Ray started")
