@@ -28,7 +28,7 @@ _SETTINGS = (
 )
 _VANISH = 30.0  # seconds after which no process that writes to a study may have outlived its driver
 _FADE = 120.0  # seconds after which nothing of a killed run may be alive: Ray's agents wait for their servers
-_NOTICE = 30.0  # seconds within which a driver must notice that its Ray is gone
+_NOTICE = 45.0  # seconds within which a driver must notice that its Ray is gone: Ray's start waits for 30
 _STALLED = 900.0  # seconds in which a study that is left alone comes to its end
 _LOOK_BACK = 1.0  # seconds, at runs that were killed
 _LOOK_AGAIN = 0.02  # seconds, at the present one

@@ -203,8 +203,14 @@ def test_a_trial_that_rays_memory_monitor_kills_fails_alone_and_says_why(
 
 def test_a_ray_that_is_killed_while_it_starts_ends_the_study_at_once_and_with_a_word(study: Study) -> None:
     run = study.start()
-    server = run.until(lambda: [pid for pid, title in run.processes().items() if "/gcs_server " in f"{title} "])
-    os.kill(server[0], signal.SIGKILL)
+
+    def server(name: str) -> int | None:
+        return next((pid for pid, title in run.processes().items() if title.split()[0].endswith(f"/{name}")), None)
+
+    run.until(lambda: server("raylet"))
+    head = server("gcs_server")
+    assert head is not None
+    os.kill(head, signal.SIGKILL)
     outcome = run.wait(30)  # left to itself, Ray waits for a minute and ends the driver without a word
     assert outcome.code == 1, run.said()
     last = outcome.errors.splitlines()[-1]
