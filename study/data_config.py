@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import combinations, product
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -28,13 +28,10 @@ from trainables.models.spec import Typed
 CONTROL_LANGUAGE = "en"
 
 Purpose = Literal["train", "retrieval", "test.retrieval", "vqa", "test.vqa"]
+CAPTIONS: tuple[Purpose, ...] = ("train", "retrieval", "test.retrieval")
+QUESTIONS: tuple[Purpose, ...] = ("vqa", "test.vqa")
 # What must have no item in common.
-_APART: tuple[tuple[Purpose, Purpose], ...] = (
-    ("train", "retrieval"),
-    ("train", "test.retrieval"),
-    ("retrieval", "test.retrieval"),
-    ("vqa", "test.vqa"),
-)
+_APART = [pair for purposes in (CAPTIONS, QUESTIONS) for pair in combinations(purposes, 2)]
 
 
 class HeldOutConfig(Typed):
@@ -138,7 +135,7 @@ class DataConfig(Typed):
                     f"{key}.languages: English ({CONTROL_LANGUAGE}), the control language, must be in every source of "
                     "training data"
                 )
-        for key, source in (*self._of("vqa"), *self._of("test.vqa")):
+        for key, source in (pair for purpose in QUESTIONS for pair in self._of(purpose)):
             if len(self.languages_of(source)) < 2:
                 raise ValueError(
                     f"{key}.languages: {self.languages_of(source)[0]} alone: a variance over languages needs two of them"
@@ -149,10 +146,14 @@ class DataConfig(Typed):
     def _parts_have_weights(self) -> Self:
         for key, source in self.sources.items():
             if isinstance(source, Captions) and source.weight is not None and not key.startswith("train."):
-                raise ValueError(f"{key}.weight: {source.weight:g} is for the parts of a mixture, named sources of train")
+                raise ValueError(
+                    f"{key}.weight: {source.weight:g} is for the parts of a mixture, named sources of train"
+                )
         without = [key for key, part in self._of("train") if isinstance(part, Captions) and part.weight is None]
         if 0 < len(without) < len(self.train):
-            raise ValueError(f"{without[0]}.weight: is missing: either all parts of a mixture have a weight or none has")
+            raise ValueError(
+                f"{without[0]}.weight: is missing: either all parts of a mixture have a weight or none has"
+            )
         return self
 
     @model_validator(mode="after")
@@ -160,7 +161,9 @@ class DataConfig(Typed):
         for purpose, sources in (("retrieval", self.retrieval), ("vqa", self.vqa)):
             tested = getattr(self.test, purpose)
             if sources.keys() != tested.keys():
-                names, own = (" ".join(found) if "" not in found else "one without a name" for found in (sources, tested))
+                names, own = (
+                    " ".join(found) if "" not in found else "one without a name" for found in (sources, tested)
+                )
                 raise ValueError(
                     f"test.{purpose}: its sets ({own}) must have the names of those of {purpose} ({names}), so that a "
                     "score on test can stand beside that on validation"

@@ -63,7 +63,7 @@ def test_reports_come_at_rungs_and_at_the_end(rung_plan: TrialPlan) -> None:
     last = reports[-1]
     assert last["metrics"] == last["scores"]["summary"]
     assert list(last["scores"]["languages"]) == ["en", "ja", "ar"]
-    accuracy, chance = last["metrics"]["vqa_accuracy"], rung_plan.chance
+    accuracy, chance = last["metrics"]["vqa_accuracy"], rung_plan.chance[""]
     assert last["metrics"]["vqa_lift_kept"] == pytest.approx((accuracy - chance) / (0.6 - chance))
     assert reports[0]["seconds"] < reports[1]["seconds"] < last["seconds"]
     assert all(value > 0 for value in last["timing"].values())
@@ -91,9 +91,9 @@ def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) 
     ]  # the state until the result is written down
     student = load_model(folder / "checkpoint")
     assert student.parameter_count() == last["parameters"]
-    captions = CaptionedImages.load(Path(rung_plan.paths.retrieval))
-    questions = VisualQuestions.load(Path(rung_plan.paths.vqa))
-    assert evaluate(student, captions, questions, "fp32").languages == last["scores"]["languages"]
+    captions = CaptionedImages.load(Path(rung_plan.paths.retrieval[""]))
+    questions = VisualQuestions.load(Path(rung_plan.paths.vqa[""]))
+    assert evaluate(student, {"": captions}, {"": questions}, "fp32").languages == last["scores"]["languages"]
 
 
 def interrupt_at(step: int, plan: TrialPlan) -> None:
@@ -258,7 +258,7 @@ def test_end_that_does_not_fit_the_disk_names_the_file_and_can_be_repeated(
 def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:
     reports_of(plan)
     table = pq.read_table(Path(plan.folder) / "examples.parquet")
-    columns = ["task", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
+    columns = ["task", "set", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
     assert table.column_names == columns
     rows = table.to_pylist()
     assert len(rows) == 2 * 3 * 4  # tasks, languages, two best and two worst

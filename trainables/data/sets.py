@@ -30,7 +30,9 @@ def _named(given: Any) -> Any:
     names = [key for key, value in given.items() if key not in _KEYS and isinstance(value, dict | Typed)]
     of_one = [key for key in given if key in _KEYS]
     if names and of_one and "" not in names:
-        raise ValueError(f"{of_one[0]} is a key of a single source, but there are named ones beside it: {' '.join(names)}")
+        raise ValueError(
+            f"{of_one[0]} is a key of a single source, but there are named ones beside it: {' '.join(names)}"
+        )
     return given if names else {"": given}
 
 
@@ -47,7 +49,7 @@ def _as_written(sources: dict[str, Typed]) -> Any:
         written[name] = source.model_dump(mode="json")
         if written[name].get("weight") is None:
             written[name].pop("weight", None)
-    return written[""] if "" in written else written
+    return written.get("", written)
 
 
 SetName = Annotated[str, AfterValidator(_check_name)]

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from trainables.data.prepared import CaptionedImages, VisualQuestions
-from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
+from trainables.evaluation.evaluate import Evaluation, evaluate
 from trainables.evaluation.retrieval import average_precision, retrieval_scores
+from trainables.evaluation.subset import subset
+from trainables.evaluation.summary import lift_kept
 from trainables.evaluation.vqa import choose, correct_answers
 from trainables.models.dual_encoder import DualEncoder
 
@@ -25,7 +27,7 @@ def captions(few_captions: CaptionedImages) -> CaptionedImages:
 
 @pytest.fixture(scope="module")
 def evaluation(teacher: DualEncoder, captions: CaptionedImages, few_questions: VisualQuestions) -> Evaluation:
-    return evaluate(teacher, captions, few_questions, "fp32")
+    return evaluate(teacher, {"": captions}, {"": few_questions}, "fp32")
 
 
 def embed(model: DualEncoder, images: np.ndarray | None = None, tokens: np.ndarray | None = None) -> torch.Tensor:
@@ -73,10 +75,10 @@ def test_missing_captions_are_not_scored(
 ) -> None:
     tokens = np.array(captions.tokens)
     tokens[1, MISSING_JAPANESE] = tokens[0, -1]
-    changed = evaluate(teacher, dataclasses.replace(captions, tokens=tokens), few_questions, "fp32")
+    changed = evaluate(teacher, {"": dataclasses.replace(captions, tokens=tokens)}, {"": few_questions}, "fp32")
     assert changed.languages == evaluation.languages
     assert changed.summary == evaluation.summary
-    precision = evaluation.similarities.text_precision
+    precision = evaluation.retrieved[""].text_precision
     assert np.isnan(precision[1, MISSING_JAPANESE]).all()
     assert np.isfinite(precision).sum() == precision.size - 5
     mean = np.nanmean(precision, axis=1)
@@ -86,7 +88,7 @@ def test_missing_captions_are_not_scored(
 def test_evaluation_leaves_the_model_in_the_mode_it_was_in(
     teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions
 ) -> None:
-    small = subset(few_captions, few_questions, 0.2, seed=0)
+    small = subset({"": few_captions}, {"": few_questions}, 0.2, seed=0)
     try:
         for mode in (True, False):
             teacher.train(mode)
@@ -96,10 +98,18 @@ def test_evaluation_leaves_the_model_in_the_mode_it_was_in(
         teacher.eval()
 
 
+def few(
+    captions: CaptionedImages, questions: VisualQuestions, share: float, seed: int
+) -> tuple[CaptionedImages, VisualQuestions]:
+    """A part of one set of each kind."""
+    found = subset({"": captions}, {"": questions}, share, seed)
+    return found[0][""], found[1][""]
+
+
 def test_subset_keeps_whole_items_and_what_each_question_says(
     few_captions: CaptionedImages, few_questions: VisualQuestions
 ) -> None:
-    captions, questions = subset(few_captions, few_questions, 0.4, seed=0)
+    captions, questions = few(few_captions, few_questions, 0.4, seed=0)
     assert len(captions.text_item) == 8
     assert len(captions.image_item) == 3 * 8
     assert set(captions.image_item) == set(captions.text_item)
@@ -131,12 +141,12 @@ def unpaired(few_questions: VisualQuestions) -> VisualQuestions:
 def test_each_language_is_scored_on_its_own_questions(
     teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions, unpaired: VisualQuestions
 ) -> None:
-    of_all = evaluate(teacher, few_captions, few_questions, "fp32").similarities.option_similarity
-    found = evaluate(teacher, few_captions, unpaired, "fp32")
+    of_all = evaluate(teacher, {"": few_captions}, {"": few_questions}, "fp32").option_similarity[""]
+    found = evaluate(teacher, {"": few_captions}, {"": unpaired}, "fp32")
     assert [row["vqa_items"] for row in found.languages.values()] == [30, 20, 5]
     kept = unpaired.asked
-    np.testing.assert_allclose(found.similarities.option_similarity[kept], of_all[kept], rtol=1e-5)
-    assert np.isnan(found.similarities.option_similarity[~kept]).all()
+    np.testing.assert_allclose(found.option_similarity[""][kept], of_all[kept], rtol=1e-5)
+    assert np.isnan(found.option_similarity[""][~kept]).all()
     right = correct_answers(torch.tensor(of_all).flatten(0, 1), torch.tensor(few_questions.answer).repeat(3))
     accuracy = [np.mean(row[asked]) for row, asked in zip(right.view(3, 30).numpy(), kept, strict=True)]
     assert [row["vqa_accuracy"] for row in found.languages.values()] == pytest.approx(accuracy)
@@ -153,16 +163,16 @@ def test_subset_leaves_no_language_without_captions_or_questions(
 ) -> None:
     present = np.zeros_like(few_captions.present)
     present[0], present[1, :3], present[2, 7] = True, True, True
-    captions, questions = subset(dataclasses.replace(few_captions, present=present), unpaired, 0.2, seed=0)
+    captions, questions = few(dataclasses.replace(few_captions, present=present), unpaired, 0.2, seed=0)
     assert (captions.present.sum(axis=1) >= [4, 1, 1]).all()
     assert (questions.asked.sum(axis=1) >= [6, 4, 1]).all()
     assert len(questions.answer) < 15
 
 
 def test_subset_is_fixed_by_its_seed(few_captions: CaptionedImages, few_questions: VisualQuestions) -> None:
-    first, again, other = (subset(few_captions, few_questions, 0.4, seed)[0].text_item for seed in (0, 0, 1))
+    first, again, other = (few(few_captions, few_questions, 0.4, seed)[0].text_item for seed in (0, 0, 1))
     assert list(first) == list(again) != list(other)
-    whole = subset(few_captions, few_questions, 1.0, seed=0)
+    whole = few(few_captions, few_questions, 1.0, seed=0)
     assert list(whole[0].text_item) == list(few_captions.text_item)
     np.testing.assert_array_equal(whole[1].options, few_questions.options)
 
