@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
     def build(folder: Path) -> None:
         data = load_training(source.train)
         model = build_model(teacher_spec(source.config, source.tokenizer.vocab_size), source.seed).to(default_device())
-        _fit(model, data, fit, source, progress)
+        _fit(model, data, fit, source.seed, source.precision, progress, source.weights)
         model.save(folder)
         source.tokenizer.save(folder)
 
@@ -114,12 +114,18 @@ def load_teacher(config: TeacherConfig) -> Path:
 
 
 def _fit(
-    model: DualEncoder, data: CaptionedImages, config: FitConfig, source: TeacherSource, progress: Progress
+    model: DualEncoder,
+    data: CaptionedImages,
+    config: FitConfig,
+    seed: int,
+    precision: Precision,
+    progress: Progress,
+    weights: Sequence[float] | None = None,
 ) -> None:
     """Train one caption an image, in languages drawn by exposure: with CLIP's softmax for as long as the configuration
     says, then with the family's own loss.
     """
-    device, seed = next(model.parameters()).device, source.seed
+    device = next(model.parameters()).device
     sampler = BatchSampler(
         data,
         config.batch_size,
@@ -127,7 +133,7 @@ def _fit(
         views=1,
         seed=seed,
         exposure=language_exposure(config.language_exposure, len(data.languages)),
-        weights=source.weights,
+        weights=weights,
     )
     weight = torch.ones(1, min(config.batch_size, len(data.images)), device=device)
     optimizer = Muon(model, [], config.learning_rate, config.weight_decay)
@@ -137,7 +143,7 @@ def _fit(
         views = draw_views((len(draw.images),), torch.Generator().manual_seed(seed * config.steps + step))
         pixels = apply_views(torch.from_numpy(data.images[draw.images]).to(device), views.to(device))
         text = torch.from_numpy(data.tokens[draw.languages[0], draw.texts[0]]).long().to(device)
-        with computing(device, source.precision):
+        with computing(device, precision):
             image = model.encode_image(model.preprocess(pixels)).embedding
             captions = model.encode_text(text).embedding[None]
         if step < softmax_steps:

@@ -72,6 +72,25 @@ def test_reports_come_at_rungs_and_at_the_end(rung_plan: TrialPlan) -> None:
     assert last["trained_parameters"] == last["parameters"]  # the student is as wide as its teacher
 
 
+def test_every_set_is_scored_at_rungs_and_at_the_end(plan: TrialPlan) -> None:
+    galleries = {"photos": plan.paths.retrieval[""], "drawings": plan.paths.retrieval[""]}
+    paths = plan.paths.model_copy(update={"retrieval": galleries, "vqa": {"cvqa": plan.paths.vqa[""]}})
+    accuracy = {"teacher_vqa_accuracy": {"cvqa": 0.6}, "chance": {"cvqa": plan.chance[""]}}
+    rung, last = reports_of(plan.model_copy(update={"paths": paths, "rungs": (3,), **accuracy}))
+    of_photos = {f"{name}@{of}" for name in METRICS if name[0] == "r" for of in galleries}
+    of_cvqa = {f"{name}@cvqa" for name in METRICS if name[0] == "v"}
+    for report in (rung, last):
+        metrics = report["metrics"]
+        assert metrics.keys() == METRICS | of_photos | of_cvqa
+        for name in METRICS - {"retrieval_map", "retrieval_map_noise"}:
+            assert metrics[name] == metrics[f"{name}@cvqa"]
+    assert last["metrics"]["retrieval_map@photos"] == last["metrics"]["retrieval_map"]
+    assert list(last["scores"]["sets"]) == ["photos", "drawings", "cvqa"]
+    assert all(list(rows) == ["en", "ja", "ar"] for rows in last["scores"]["sets"].values())
+    rows = pq.read_table(Path(plan.folder) / "examples.parquet", columns=["set"]).to_pylist()
+    assert {row["set"] for row in rows} == {"photos", "drawings", "cvqa"}
+
+
 def test_trained_parameters_count_the_projections_of_matched_layers(plan: TrialPlan) -> None:
     narrow = plan.student.model_copy(update={"text": plan.student.text.model_copy(update={"width": 32})})
     (report,) = reports_of(plan.model_copy(update={"student": narrow}))

@@ -10,7 +10,6 @@ from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import Evaluation, evaluate
 from trainables.evaluation.retrieval import average_precision, retrieval_scores
 from trainables.evaluation.subset import subset
-from trainables.evaluation.summary import lift_kept
 from trainables.evaluation.vqa import choose, correct_answers
 from trainables.models.dual_encoder import DualEncoder
 
@@ -177,11 +176,77 @@ def test_subset_is_fixed_by_its_seed(few_captions: CaptionedImages, few_question
     np.testing.assert_array_equal(whole[1].options, few_questions.options)
 
 
-@pytest.mark.parametrize(("accuracy", "kept"), [(0.6, 1.0), (0.45, 0.5), (0.3, 0.0), (0.15, -0.5)])
-def test_lift_kept_is_the_share_of_the_teachers_lift_over_chance(accuracy: float, kept: float) -> None:
-    assert lift_kept(accuracy, teacher_accuracy=0.6, chance=0.3) == pytest.approx(kept)
+@pytest.fixture(scope="module")
+def two_languages(few_captions: CaptionedImages) -> CaptionedImages:
+    """The first half of the gallery in Arabic and English alone."""
+    half = subset({"": few_captions}, {}, 0.5, seed=2)[0][""]
+    order = [2, 0]
+    return dataclasses.replace(
+        half, languages=["ar", "en"], tokens=half.tokens[order], present=half.present[order],
+        texts=[half.texts[place] for place in order],
+    )  # fmt: skip
 
 
-def test_teacher_that_guesses_has_no_lift_to_keep() -> None:
-    with pytest.raises(ValueError, match="does not beat chance"):
-        lift_kept(0.5, teacher_accuracy=0.25, chance=0.25)
+def test_each_set_is_scored_as_if_alone_and_plain_scores_are_means(
+    teacher: DualEncoder,
+    few_captions: CaptionedImages,
+    two_languages: CaptionedImages,
+    few_questions: VisualQuestions,
+    unpaired: VisualQuestions,
+) -> None:
+    galleries, quizzes = {"all": few_captions, "two": two_languages}, {"paired": few_questions, "own": unpaired}
+    found = evaluate(teacher, galleries, quizzes, "fp32")
+    alone = evaluate(teacher, {"": few_captions}, {"": few_questions}, "fp32")
+    other = evaluate(teacher, {"": two_languages}, {"": unpaired}, "fp32")
+    for name in alone.summary:
+        sets = ("all", "two") if name.startswith("retrieval") else ("paired", "own")
+        for of, single in zip(sets, (alone, other), strict=True):
+            assert found.summary[f"{name}@{of}"] == pytest.approx(single.summary[name], rel=1e-4)
+    assert len(found.summary) == 3 * len(alone.summary)
+    assert found.summary["retrieval_map"] == pytest.approx(
+        (alone.summary["retrieval_map"] + other.summary["retrieval_map"]) / 2, rel=1e-4
+    )
+    assert [list(rows) for rows in found.sets.values()] == [["en", "ja", "ar"], ["ar", "en"], *[["en", "ja", "ar"]] * 2]
+    assert set(found.sets["two"]["en"]).isdisjoint(found.sets["own"]["en"])
+    assert found.languages["ja"]["map_i2t"] == pytest.approx(alone.languages["ja"]["map_i2t"], rel=1e-4)
+    assert found.languages["ja"]["vqa_items"] == 50
+    np.testing.assert_allclose(
+        found.retrieved["two"].text_precision, other.retrieved[""].text_precision, rtol=1e-4, equal_nan=True
+    )
+    assert found.scores().keys() == {"languages", "summary", "sets"}
+
+
+def test_a_single_set_without_a_name_has_the_plain_names_alone(evaluation: Evaluation) -> None:
+    assert list(evaluation.summary) == [
+        "retrieval_map",
+        "retrieval_map_noise",
+        "vqa_accuracy",
+        "vqa_variance",
+        "vqa_std",
+        "vqa_variance_noise",
+    ]
+    assert evaluation.scores() == {"languages": evaluation.languages, "summary": evaluation.summary}
+
+
+def test_a_text_that_several_sets_share_is_encoded_once(
+    teacher: DualEncoder,
+    few_captions: CaptionedImages,
+    two_languages: CaptionedImages,
+    few_questions: VisualQuestions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = []
+    encode = teacher.encode_text
+    monkeypatch.setattr(teacher, "encode_text", lambda rows: (counted.append(len(rows)), encode(rows))[1])
+    evaluate(teacher, {"all": few_captions}, {"": few_questions}, "fp32")
+    evaluate(teacher, {"all": few_captions, "two": two_languages}, {"a": few_questions, "b": few_questions}, "fp32")
+    assert counted[:3] == counted[3:]
+
+
+def test_subset_takes_a_part_of_each_set(
+    few_captions: CaptionedImages, two_languages: CaptionedImages, unpaired: VisualQuestions
+) -> None:
+    captions, questions = subset({"all": few_captions, "two": two_languages}, {"own": unpaired}, 0.4, seed=0)
+    assert {name: len(set(data.text_item)) for name, data in captions.items()} == {"all": 8, "two": 4}
+    assert list(captions["two"].languages) == ["ar", "en"]
+    assert 12 <= len(questions["own"].answer) < 20
