@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Precision
+from trainables.data.mixture import Images
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
 from trainables.evaluation.scored import Gallery, Quiz, Retrieved
@@ -62,15 +63,15 @@ def evaluate(
             name: Gallery(data, _encode_images(model, data.images, precision)) for name, data in retrieval.items()
         }
         quizzes = {name: Quiz(data, _encode_images(model, data.images, precision)) for name, data in vqa.items()}
-        scored = [*galleries.values(), *quizzes.values()]
-        for language in dict.fromkeys(language for one in scored for language in one.data.languages):
-            here = [one for one in scored if language in one.data.languages]
+        scored: list[tuple[str, Gallery | Quiz]] = [*galleries.items(), *quizzes.items()]
+        for language in dict.fromkeys(language for _, one in scored for language in one.data.languages):
+            here = [one for _, one in scored if language in one.data.languages]
             texts = _encode_texts(model, *(one.tokens(language) for one in here), precision=precision)
             for one, embeddings in zip(here, texts, strict=True):
                 one.score(language, embeddings)
     model.train(was_training)
     sets: dict[str, dict[str, Row]] = {}
-    for name, one in (*galleries.items(), *quizzes.items()):
+    for name, one in scored:
         for language, row in one.languages.items():
             sets.setdefault(name, {}).setdefault(language, {}).update(row)
     return Evaluation(
@@ -85,7 +86,7 @@ def evaluate(
     )
 
 
-def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> Tensor:
+def _encode_images(model: DualEncoder, images: Images, precision: Precision) -> Tensor:
     """Embeddings [N, D] of uint8 [N, H, W, 3]."""
     device = next(model.parameters()).device
     with computing(device, precision):
