@@ -80,8 +80,8 @@ def test_study_of_several_sets_ends_with_a_front_whose_test_scores_name_each(
     assert list(teacher.index) == [
         *(("drawings", language) for language in LANGUAGES),
         *(("photos", language) for language in ("en", "tr")),
-        *(("emoji", language) for language in LANGUAGES),
         *(("cvqa", language) for language in ("es", "tr")),
+        *(("emoji", language) for language in LANGUAGES),
     ]
     assert teacher["map_i2t"].notna().tolist() == [True] * 5 + [False] * 5
     assert teacher["vqa_accuracy"].notna().tolist() == [False] * 5 + [True] * 5
