@@ -29,6 +29,12 @@ Numbers = dict[str, float | None]
 class Scores(Record):
     languages: dict[str, Numbers]
     summary: Numbers
+    sets: dict[str, dict[str, Numbers]] | None = None  # by set and language, where sets have names
+
+    @property
+    def by_set(self) -> dict[str, dict[str, Numbers]]:
+        """By set and language; one set without a name has the empty one."""
+        return self.sets or {"": self.languages}
 
 
 class SplitScores(Record):

@@ -43,7 +43,7 @@ _TRIAL_COLUMNS = {
 }
 _LAST_TRIAL_COLUMNS = {"feasible": "bool", "on_front": "bool", "recipe": "str"}
 _REPORT_COLUMNS = {"trial": "str", "step": "int64", "seconds": "float64", "final": "bool"}
-_LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "language": "str"}
+_LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "set": "str", "language": "str"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ class StudyData:
     running), reason, strategy, steps, seconds, parameters, a column a metric, feasible, on_front and recipe
     (JSON). A trial that was stopped or is running has the metrics of its last report.
 
-    ``by_language`` is long: trial (or ``teacher``), split (validation, test), language, ``LANGUAGE_SCORES``
-    and vqa_items. ``reports`` has a row a report: trial, step, seconds, final, a column a metric.
+    ``by_language`` is long: trial (or ``teacher``), split (validation, test), set (empty for one without a
+    name), language, ``LANGUAGE_SCORES`` and vqa_items; a set lacks the scores of the other kind. ``reports``
+    has a row a report: trial, step, seconds, final, a column a metric.
     ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
     ``confirmations`` has the validation metrics of each further training that a trial's recipe completed.
 
@@ -230,10 +231,11 @@ def _report_rows(trial: TrialFiles) -> list[dict[str, Any]]:
 
 def _language_rows(trial: str, scores: Mapping[str, Scores | None]) -> list[dict[str, Any]]:
     return [
-        {**as_numbers(values), "trial": trial, "split": split, "language": language}
+        {**as_numbers(values), "trial": trial, "split": split, "set": name, "language": language}
         for split, of_split in scores.items()
         if of_split
-        for language, values in of_split.languages.items()
+        for name, languages in of_split.by_set.items()
+        for language, values in languages.items()
     ]
 
 

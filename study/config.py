@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.data_config import DataConfig
 from study.errors import UserError
+from study.metrics import METRICS, Metric, mistaken_set, place_of
 from study.mistakes import did_you_mean, first_mistake, read_mapping
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
@@ -23,8 +24,6 @@ DEFAULT_PRESET = "emoji_clip"
 
 Sampler = Literal["tpe", "tpe_grouped", "nsga2", "gp", "random"]
 Direction = Literal["maximise", "minimise"]
-# What a trial reports, so what a study may optimise or constrain.
-Metric = Literal["retrieval_map", "vqa_variance", "vqa_std", "vqa_accuracy", "vqa_lift_kept"]
 
 
 class StorageConfig(Typed):
@@ -118,20 +117,20 @@ class SearchConfig(Typed):
     @property
     def directions(self) -> dict[str, Direction]:
         """The objectives as `analysis.pareto` takes them."""
-        return {str(name): way for name, way in self.objectives.items()}
+        return dict(self.objectives)
 
     @property
     def bounds(self) -> dict[str, dict[str, float | None]]:
         """The constraints as `analysis.pareto` takes them."""
-        return {str(name): {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
+        return {name: {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
 
     @field_validator("objectives")
     @classmethod
     def _several(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
         if len(objectives) < 2:
-            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(get_args(Metric))}")
+            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(METRICS)}")
         # In one order, whatever the file's: Optuna knows objectives by their place.
-        return {metric: objectives[metric] for metric in get_args(Metric) if metric in objectives}
+        return {metric: objectives[metric] for metric in sorted(objectives, key=place_of)}
 
 
 class ResourcesConfig(Typed):
@@ -226,6 +225,14 @@ class StudyConfig(Typed):
                     f"teacher.model.{tower}.width: {teacher.width} is not a multiple of the head width "
                     f"{teacher.head_width}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_of_sets(self) -> Self:
+        for key, metrics in (("objectives", self.search.objectives), ("constraints", self.search.constraints)):
+            for metric in metrics:
+                if mistake := mistaken_set(metric, {"retrieval": self.data.retrieval, "vqa": self.data.vqa}):
+                    raise ValueError(f"search.{key}.{metric}: {mistake}")
         return self
 
     @model_validator(mode="after")

@@ -33,6 +33,8 @@ from study.warm_start import StartingPoint
 from trainables.artifacts import MANIFEST, write_json
 from trainables.config import TeacherConfig
 from trainables.data.report import REPORT
+from trainables.data.sets import key_of
+from trainables.evaluation.summary import accuracies_of
 from trainables.models.checkpoint import CheckpointError
 from trainables.models.spec import ModelSpec
 
@@ -127,19 +129,12 @@ class _Stages:
                 scores, chance, student, student_parameters = stages.run(
                     "score_teacher", teacher, prepared, progress=advance
                 )
-            if scores["summary"]["vqa_accuracy"] <= chance:
-                found = f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}"
-                if config.teacher.fit is None:
-                    raise UserError(f"teacher.pretrained: the teacher's VQA accuracy, {found}: take another")
-                raise UserError(
-                    f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, {found}: fit "
-                    "it longer"
-                )
+            _refuse_a_teacher_that_guesses(config.teacher, accuracies_of(scores["summary"], chance), chance)
             progress.note(f"Students: {_sizes(student)}")
             self._described = {
                 "family": config.teacher.family,
                 "parameters": scores["parameters"],
-                "chance": chance,
+                "chance": chance.get("", chance),  # of several sets by their names
                 "folder": str(teacher),
                 **_origin(config.teacher, teacher),
             }
@@ -154,10 +149,10 @@ class _Stages:
     def _keep_data_reports(self, prepared: Prepared) -> None:
         """Beside the study, where its user looks: what is in data of the user's own, and what is wrong with it."""
         reports = {}
-        for key in self._config.data.sources:
-            path = getattr(prepared, key.replace(".", "_")) / REPORT
-            if path.exists():
-                reports[key] = json.loads(path.read_text(encoding="utf-8"))
+        for purpose, folders in prepared.folders.items():
+            for name, folder in folders.items():
+                if (folder / REPORT).exists():
+                    reports[key_of(purpose, name)] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         if reports:
             write_json(self._ledger.folder / REPORT, reports)
         for key, report in reports.items():
@@ -206,6 +201,21 @@ class _Stages:
 
     def _write_teacher(self, scores: Mapping[str, Any]) -> None:
         write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})
+
+
+def _refuse_a_teacher_that_guesses(
+    config: TeacherConfig, accuracies: Mapping[str, float], chance: Mapping[str, float]
+) -> None:
+    """Raises:
+    UserError: if the teacher does not beat chance on one of the sets.
+    """
+    for name, accuracy in accuracies.items():
+        if accuracy <= chance[name]:
+            where = f" on data.{key_of('vqa', name)}" if name else ""
+            found = f"the teacher's VQA accuracy{where}, {accuracy:.3f}, does not beat chance, {chance[name]:.3f}"
+            if config.fit is None:
+                raise UserError(f"teacher.pretrained: {found}: take another")
+            raise UserError(f"teacher.fit.steps: after {config.fit.steps} steps {found}: fit it longer")
 
 
 def refuse_another_teacher(folder: Path, described: Mapping[str, Any]) -> None:

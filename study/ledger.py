@@ -53,6 +53,16 @@ class TrialRecord:
         return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
+def language_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Set, language and scores in a trial's result, as in ``result.json``: first, under the empty name, the means over
+    all sets, then those of named sets; none for a trial that was not scored to its end."""
+    scores = result["scores"].get("validation", {})
+    named = {of: rows for of, rows in scores.get("sets", {}).items() if of}
+    for of, rows in {"": scores.get("languages", {}), **named}.items():
+        for language, row in rows.items():
+            yield of, language, row
+
+
 @dataclass
 class Ledger:
     """A study's folder. Only the process that holds its lock writes to it."""

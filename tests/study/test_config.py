@@ -161,9 +161,9 @@ def test_data_of_ones_own_is_split_by_splits_or_by_shares(tmp_path: Path) -> Non
         ("train", [0.0, 0.8]), ("retrieval", [0.8, 0.9]), ("test.retrieval", [0.9, 1.0])
     )]  # fmt: skip
     config = load_config("emoji_clip", shares)
-    assert config.data.retrieval.share == (0.8, 0.9)  # type: ignore[union-attr]
+    assert config.data.sources["retrieval"].share == (0.8, 0.9)
     splits = [f"data.train={{{source}}}", f"data.retrieval={{{source}, split: dev}}"]
-    assert load_config("emoji_clip", splits).data.train.split == "train"
+    assert load_config("emoji_clip", splits).data.sources["train"].split == "train"
     for override in (f"data.retrieval={{{source}, share: [0.7, 0.9]}}", f"data.test.retrieval={{{source}}}"):
         with pytest.raises(UserError, match=r"use the same items, .* share: \[0, 0\.9\] and share: \[0\.9, 1\]"):
             load_config("emoji_clip", [*shares, override])
@@ -178,9 +178,9 @@ def test_a_path_of_data_stays_itself_when_a_study_goes_on_elsewhere(
         "retrieval": "{source: owner/set, revision: 0a1b2c, layout: wide}",
         "test.retrieval": "{source: 's3://bucket/{language}.csv', layout: per_language, id: id}",
     }
-    data = load_config("emoji_clip", [f"data.{key}={value}" for key, value in sources.items()]).data
-    assert data.train.source == str(tmp_path / "rows.csv")
-    assert (data.retrieval.source, data.test.retrieval.source) == ("owner/set", "s3://bucket/{language}.csv")
+    data = load_config("emoji_clip", [f"data.{key}={value}" for key, value in sources.items()]).data.sources
+    assert data["train"].source == str(tmp_path / "rows.csv")
+    assert (data["retrieval"].source, data["test.retrieval"].source) == ("owner/set", "s3://bucket/{language}.csv")
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def prepare_captions(
         )
 
     fields = {
-        "source": source.model_dump(mode="json"),
+        "source": source.content(),
         "data": [rows.content(source.image) for rows in table.tables],
         "languages": list(languages),
         "control": control,

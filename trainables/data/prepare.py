@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +17,21 @@ if TYPE_CHECKING:
 _TEXTS = 1_000_000  # more would teach a vocabulary of some thousand pieces nothing
 
 
-def training_texts(key: str, source: CaptionSource, languages: tuple[str, ...]) -> list[str]:
-    """The captions of the training data, for fitting a tokenizer: all, or the first million.
+def training_texts(sources: Mapping[str, tuple[CaptionSource, tuple[str, ...]]]) -> list[str]:
+    """The captions of the training data, for fitting a tokenizer: all, or the first million, of each part as many.
+
+    ``sources``: by their keys, each with the languages that it has.
 
     Raises:
         DataError: if the data cannot be used.
     """
-    if isinstance(source, EmojiCaptions):
-        return embedded.training_texts(languages)
-    return list(islice(captions.training_texts(key, source, languages), _TEXTS))
+    texts: list[str] = []
+    for key, (source, languages) in sources.items():
+        if isinstance(source, EmojiCaptions):
+            texts += embedded.training_texts(languages)
+        else:
+            texts += islice(captions.training_texts(key, source, languages), _TEXTS // len(sources))
+    return texts
 
 
 def prepare_captions(

@@ -9,11 +9,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from trainables.data.mixture import Images
 
 Array = npt.NDArray[Any]
 _TEXTS = ".arrow"
@@ -147,7 +150,7 @@ class CaptionedImages(ArrayFolder):
     """
 
     languages: Sequence[str]  # [L]
-    images: Array  # uint8 [N, H, W, 3]
+    images: Images  # uint8 [N, H, W, 3]
     image_item: Array  # int64 [N]
     tokens: Array  # int32 [L, M, T]
     present: Array  # bool [L, M]: whether the language has this caption

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo,
 
 from trainables.data.emoji import Split
 from trainables.models.spec import Count, Typed
+from trainables.recipe import Positive
 
 PLACEHOLDER = "{language}"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # the form of a BCP 47 tag (RFC 5646, section 2.1)
@@ -20,7 +21,14 @@ _HUB_ID = re.compile(r"[\w.{}-]+(/[\w.{}-]+)?", re.ASCII)
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
-class EmojiCaptions(Typed):
+class Captions(Typed):
+    """What training and retrieval take."""
+
+    # Of a part of a mixture: its share of every batch, relative to the others'; null: as many as it has pictures.
+    weight: Positive | None = None
+
+
+class EmojiCaptions(Captions):
     """The embedded pictures with their names."""
 
     source: Literal["emoji"] = "emoji"
@@ -46,6 +54,7 @@ class OwnData(Typed):
     split: str = "train"
     # Items whose hash, a number from 0 to 1 that their id alone decides, is at least the first and below the second.
     share: tuple[Share, Share] = (0.0, 1.0)
+    languages: tuple[str, ...] | None = None  # those of the study that it has; null: all
     image: str = "image"  # the column of pictures
     max_bad: Share = 0.01  # of the rows may be bad: they are skipped; more are refused
     min_items: Count = 10  # in every language
@@ -68,6 +77,17 @@ class OwnData(Typed):
             raise ValueError(f"from {share[0]:g} to {share[1]:g} is no part of the items: the first must be smaller")
         return share
 
+    @field_validator("languages")
+    @classmethod
+    def _lists_some(cls, languages: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if languages == ():
+            raise ValueError("none is left: name those of data.languages that the source has, or null for all")
+        return languages
+
+    def content(self) -> dict[str, Any]:
+        """What says which rows it has and how they are read, whatever use a study makes of them."""
+        return self.model_dump(mode="json", exclude={"languages", "weight"})
+
     def places(self, languages: tuple[str, ...]) -> dict[str, tuple[str, str | None, str]]:
         """Source, configuration and split of each language: the same for all but in `PerLanguageCaptions`."""
         return dict.fromkeys(languages, (self.source, self.config, self.split))
@@ -77,7 +97,7 @@ class OwnData(Typed):
         return {"image": self.image}
 
 
-class WideCaptions(OwnData):
+class WideCaptions(OwnData, Captions):
     """A row an item: a picture, and a column a language, each a caption or a list of captions."""
 
     layout: Literal["wide"]
@@ -108,7 +128,7 @@ class WideCaptions(OwnData):
         return self.columns[language]
 
 
-class PerLanguageCaptions(OwnData):
+class PerLanguageCaptions(OwnData, Captions):
     """A split, a configuration or a file a language, whose rows are joined by their ids.
 
     What differs is said by `{language}` in `source`, `config` or `split`.
@@ -206,8 +226,16 @@ def check_language(language: str) -> None:
         raise ValueError(f"'{language}' is no language code such as de, pt-BR or zh-Hant (BCP 47)")
 
 
+def languages_of(source: Typed, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a study's ``languages`` that a source has, in the study's order."""
+    own = source.languages if isinstance(source, OwnData) else None
+    return languages if own is None else tuple(language for language in languages if language in own)
+
+
 def share_items(first: Typed, second: Typed) -> bool:
     """Whether two sources name the same rows, as far as their configuration says."""
+    if isinstance(first, EmojiCaptions) and isinstance(second, EmojiCaptions):
+        return first.split == second.split
     if isinstance(first, OwnData) and isinstance(second, OwnData):
         same = all(getattr(first, name) == getattr(second, name) for name in ("source", "revision", "config", "split"))
         return same and max(first.share[0], second.share[0]) < min(first.share[1], second.share[1])

@@ -160,7 +160,7 @@ def prepare_questions(
         )
 
     fields = {
-        "source": source.model_dump(mode="json"),
+        "source": source.content(),
         "data": asked.rows.content(source.image),
         "languages": list(languages),
         "pixels": [pixels.size, pixels.fit, pixels.interpolation],
