@@ -94,7 +94,7 @@ class DataConfig(Typed):
                 if share_items(self.sources[first], self.sources[second]):
                     raise ValueError(
                         f"{first} and {second} use the same items, so that scores mean nothing: train, retrieval, vqa and "
-                        "test must use different splits, or shares of one that do not overlap, for example share: [0, 0.9] "
+                        "test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] "
                         "and share: [0.9, 1]"
                     )
         return self

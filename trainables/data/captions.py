@@ -58,7 +58,7 @@ class Table:
     def pictures(self, items: Array) -> list[tuple[Any, str | None]]:
         """What the data has as the pictures of some items, and what paths are relative to: of the first language that
         has a picture of the item."""
-        pictured = np.asarray([self.image in table.table.column_names for table in self.tables])
+        pictured = np.asarray([self.image in table.columns for table in self.tables])
         there = (self.rows[:, items] >= 0) & pictured[:, None]
         found: list[tuple[Any, str | None]] = [(None, None)] * len(items)
         for language in np.unique(there.argmax(axis=0)):
@@ -92,9 +92,9 @@ def open_captions(
     else:
         columns = [source.caption] * len(languages)
         tables = [open_rows(key, place, source.revision, needed) for place in places.values()]
-        check_image(key, source.image, [table.table.column_names for table in tables])
+        check_image(key, source.image, [table.columns for table in tables])
     distinct = {id(table): table for table in tables}
-    hashed = {number: identities(table, source.id) for number, table in distinct.items()}
+    hashed = {number: identities(table, source.id, source.share_seed) for number, table in distinct.items()}
     chosen: dict[int, tuple[Array, Array]] = {}
     bad: list[tuple[str, str]] = []
     for number, (hashes, known) in hashed.items():
