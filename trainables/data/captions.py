@@ -110,6 +110,7 @@ def open_captions(
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
         joined = _join([chosen[id(table)] for table in tables])
+        _check_that_all_join(key, source, languages, tables, joined)
     report = DataReport(key, joined.shape[1] + len(bad), source.max_bad)
     for row, reason in bad:
         report.add(row, reason)
@@ -130,6 +131,30 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
     for language, (hashes, rows) in enumerate(parts):
         joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
     return joined
+
+
+def _check_that_all_join(
+    key: str,
+    source: WideCaptions | PerLanguageCaptions,
+    languages: Sequence[str],
+    tables: Sequence[Rows],
+    joined: Array,
+) -> None:
+    """Raises:
+    DataError: naming a language of which no id is among those of the others: it writes them in another way.
+    """
+    shared = (joined >= 0).sum(axis=0) > 1
+    for language, rows in enumerate(joined):
+        if source.id is not None and (rows >= 0).any() and not (shared & (rows >= 0)).any():
+            other = languages[0 if language else 1]
+            own, theirs = (
+                tables[place].take([source.id], joined[place][joined[place] >= 0][:1])[source.id]
+                for place in (language, languages.index(other))
+            )
+            raise DataError(
+                f"{key}.id: no id of {languages[language]}, such as {own[0]!r}, is one of another language's, such as "
+                f"{theirs[0]!r} of {other}: rows of one item must have one id"
+            )
 
 
 def _clean(cell: Any) -> tuple[list[str], list[str]]:
@@ -181,8 +206,13 @@ def prepare_captions(
             folder,
             items=len(kept),
             languages={
-                language: {"items": int((of > 0).sum()), "captions": int(of.sum()), "missing": int((of == 0).sum())}
-                for language, of in zip(languages, counts[:, kept], strict=True)
+                language: {
+                    "items": int((of > 0).sum()),
+                    "captions": int(of.sum()),
+                    "missing": int((of == 0).sum()),
+                    "not_joined": int((rows < 0).sum()),  # items that other languages have
+                }
+                for language, of, rows in zip(languages, counts[:, kept], table.rows, strict=True)
             },
         )
 

@@ -150,8 +150,17 @@ def reason(source: str, error: BaseException) -> str:
     protocol = source.partition("://")[0]
     if isinstance(error, ImportError) and protocol in _EXTRAS:
         return f"{protocol}:// needs a package: pip install '{_EXTRAS[protocol]}'"
-    cause: BaseException = error
-    while cause.__cause__ is not None:
+    cause, is_refused = error, False
+    while True:
+        is_refused |= isinstance(cause, PermissionError)
+        if cause.__cause__ is None:
+            break
         cause = cause.__cause__
+    if is_refused:
+        return (
+            f"access is refused, to the credentials that are in the environment: {' '.join(str(cause).split())[:300]}"
+        )
+    if isinstance(cause, FileNotFoundError) and " " not in str(cause):
+        return "there is no such file"
     kind = "" if isinstance(cause, OSError | ValueError) and str(cause) else f"{type(cause).__name__}: "
     return " ".join(f"{kind}{cause}".split())[:400]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import gzip
 import http.server
 import io
 import json
@@ -88,15 +89,54 @@ def pictures_with_metadata(folder: Path, chosen: list[Item]) -> WideCaptions:
     return wide(folder)
 
 
-def table_of_paths(folder: Path, chosen: list[Item]) -> WideCaptions:
+def pictures_in_subfolders(folder: Path, chosen: list[Item]) -> WideCaptions:
+    rows = []
+    for place, item in enumerate(chosen):
+        path = folder / "pictures" / f"{place % 3}" / f"{item.id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(item.picture)
+        rows.append({"file_name": str(path.relative_to(folder)), **item.names})
+    Dataset.from_list(rows).to_parquet(str(folder / "metadata.parquet"))
+    return wide(folder, columns="{language}")
+
+
+def table_of_paths(folder: Path, chosen: list[Item], name: str = "rows.csv", delimiter: str = ",") -> WideCaptions:
+    """As a spreadsheet saves one: with a byte order mark, and cells of several lines in quotation marks."""
     (folder / "pictures").mkdir()
-    with open(folder / "rows.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["picture", *LANGUAGES])
+    with open(folder / name, "w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow(["picture", *LANGUAGES, 'the "note"'])
         for item in chosen:
             (folder / "pictures" / f"{item.id}.png").write_bytes(item.picture)
-            writer.writerow([f"pictures/{item.id}.png", *item.names.values()])
-    return wide(folder / "rows.csv", image="picture", columns={code: code for code in LANGUAGES})
+            names = [caption.replace(" ", "\n") for caption in item.names.values()]
+            writer.writerow([f"pictures/{item.id}.png", *names, f'"{delimiter}'])
+    return wide(folder / name, image="picture", columns={code: code for code in LANGUAGES})
+
+
+def table_of_tabs(folder: Path, chosen: list[Item]) -> WideCaptions:
+    return table_of_paths(folder, chosen, "rows.tsv", "\t")
+
+
+def _structs(folder: Path, chosen: list[Item]) -> list[dict[str, Any]]:
+    for item in chosen:
+        (folder / f"{item.id}.png").write_bytes(item.picture)
+    return [{"file": {"name": f"{item.id}.png"}, "captions": {"of": {**item.names, "xx": 3}}} for item in chosen]
+
+
+def packed_lines_of_structs(folder: Path, chosen: list[Item]) -> WideCaptions:
+    lines = "".join(json.dumps(row) + "\n" for row in _structs(folder, chosen))
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    return wide(folder / "rows.jsonl.gz", image="file.name", columns="captions.of.{language}")
+
+
+def array_of_objects(folder: Path, chosen: list[Item]) -> WideCaptions:
+    (folder / "rows.json").write_text(json.dumps(_structs(folder, chosen), indent=1), encoding="utf-8")
+    return wide(folder / "rows.json", image="file.name", columns="captions.of.{language}")
+
+
+def parquet_of_structs(folder: Path, chosen: list[Item]) -> WideCaptions:
+    Dataset.from_list(_structs(folder, chosen)).to_parquet(str(folder / "rows.parquet"))
+    return wide(folder / "rows.parquet", image="file.name", columns="captions.of.{language}")
 
 
 def bytes_alone(folder: Path, chosen: list[Item]) -> WideCaptions:
@@ -107,15 +147,31 @@ def bytes_alone(folder: Path, chosen: list[Item]) -> WideCaptions:
     return wide(folder / "rows.parquet")
 
 
-def shards(folder: Path, chosen: list[Item]) -> WideCaptions:
-    with tarfile.open(folder / "rows.tar", "w") as file:
-        for item in chosen:
-            texts = {f"{code}.txt": name.encode() for code, name in item.names.items()}
-            for ending, content in {"png": item.picture, **texts}.items():
-                member = tarfile.TarInfo(f"{item.id}.{ending}")
-                member.size = len(content)
-                file.addfile(member, io.BytesIO(content))
+def _shard(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as file:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+
+
+def shard_of_texts(folder: Path, chosen: list[Item]) -> WideCaptions:
+    files = {}
+    for item in chosen:
+        files[f"{item.id}.png"] = item.picture
+        files |= {f"{item.id}.{code}.txt": name.encode() for code, name in item.names.items()}
+    _shard(folder / "rows.tar", files)
     return wide(folder / "rows.tar", image="png", columns="{language}.txt")
+
+
+def folder_of_shards(folder: Path, chosen: list[Item]) -> WideCaptions:
+    for number, part in enumerate((chosen[:7], chosen[7:])):
+        files = {}
+        for item in part:
+            described = {"size": SIZE, **{f"caption_{code}": [name] for code, name in item.names.items()}}
+            files |= {f"{item.id}.png": item.picture, f"{item.id}.json": json.dumps(described).encode()}
+        _shard(folder / f"train-{number:05}.tar", files)
+    return wide(folder, image="png", columns="json.caption_{language}")
 
 
 def file_a_language(folder: Path, chosen: list[Item]) -> PerLanguageCaptions:
@@ -175,9 +231,15 @@ FORMS: list[Callable[[Path, list[Item]], WideCaptions | PerLanguageCaptions]] = 
     parts,
     at_a_url,
     pictures_with_metadata,
+    pictures_in_subfolders,
     table_of_paths,
+    table_of_tabs,
+    packed_lines_of_structs,
+    array_of_objects,
+    parquet_of_structs,
     bytes_alone,
-    shards,
+    shard_of_texts,
+    folder_of_shards,
     file_a_language,
     split_a_language,
     configuration_a_language,
@@ -205,7 +267,7 @@ def test_every_form_of_data_becomes_the_same_arrays(
     np.testing.assert_array_equal(data.image_item, data.text_item)
     assert isinstance(data.images, np.memmap)
     assert report["bad_rows"] == 0
-    assert report["languages"]["ja"] == {"items": COUNT, "captions": COUNT, "missing": 0}
+    assert report["languages"]["ja"] == {"items": COUNT, "captions": COUNT, "missing": 0, "not_joined": 0}
     assert sorted(training_texts("data.train", source, LANGUAGES)) == sorted(
         name for item in chosen for name in item.names.values()
     )
@@ -228,6 +290,10 @@ def test_a_table_at_a_url_has_its_pictures_beside_it(
     here = table_of_paths(folder, chosen)
     data, _ = prepared(here.model_copy(update={"source": f"{url}/rows.csv"}), tokenizer)
     np.testing.assert_array_equal(data.images, prepared(here, tokenizer)[0].images)
+    text = (folder / "rows.csv").read_text(encoding="utf-8-sig")
+    (folder / "rows.csv").write_text(text.replace(chosen[0].names["ja"], "changed"), encoding="utf-8")
+    changed, _ = prepared(here.model_copy(update={"source": f"{url}/rows.csv"}), tokenizer)
+    assert changed.texts[1][0] == "changed"  # though the server tells no tag of it, but its time and size
 
 
 def test_several_captions_become_rows_of_their_item(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -245,7 +311,12 @@ def test_several_captions_become_rows_of_their_item(chosen: list[Item], tokenize
     assert (data.tokens[~data.present] == 0).all()
     assert len(data.images) == COUNT
     assert report["bad_rows"] == 0
-    assert report["languages"]["ar"] == {"items": COUNT - 1, "captions": COUNT - 1, "missing": 1}
+    assert report["languages"]["ar"] == {
+        "items": COUNT - 1,
+        "captions": COUNT - 1,
+        "missing": 1,
+        "not_joined": 0,
+    }
 
 
 def test_languages_are_joined_by_id_whatever_they_lack(
@@ -256,7 +327,8 @@ def test_languages_are_joined_by_id_whatever_they_lack(
     (tmp_path / "rows" / "en.jsonl").write_text("\n".join(lines[:-2]), encoding="utf-8")
     without = [{k: v for k, v in json.loads(line).items() if k != "picture"} for line in lines]
     write_lines(tmp_path / "rows" / "ja.jsonl", [row | {"text": f"ja {row['text']}"} for row in without])
-    data, _ = prepared(source, tokenizer, control=None)
+    data, report = prepared(source, tokenizer, control=None)
+    assert [of["not_joined"] for of in report["languages"].values()] == [2, 0, 0]
     assert len(data.images) == COUNT
     np.testing.assert_array_equal(data.present.sum(axis=1), [COUNT - 2, COUNT, COUNT])
     assert list(data.texts[0][-2:]) == ["", ""]
@@ -264,6 +336,46 @@ def test_languages_are_joined_by_id_whatever_they_lack(
     np.testing.assert_array_equal(data.images, [pixels(item.picture) for item in chosen])
     with pytest.raises(DataError, match=rf"2 of {COUNT} rows are bad \(2 × no caption in en, the control"):
         prepared(source, tokenizer, control="en")
+
+
+def test_ids_are_one_whether_they_are_numbers_or_text(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    source = file_a_language(tmp_path, chosen)
+    for language, write in zip(LANGUAGES, (int, str, float), strict=True):
+        path = tmp_path / "rows" / f"{language}.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        order = [item.id for item in chosen]
+        write_lines(path, [row | {"key": write(order.index(row["key"]))} for row in rows])
+    data, _ = prepared(source, tokenizer)
+    assert (len(data.images), data.present.all()) == (COUNT, True)
+    write_lines(path, [row | {"key": f"{order.index(row['key'])}.png"} for row in rows])
+    with pytest.raises(
+        DataError, match=r"data\.train\.id: no id of ar, such as '\d+\.png', is one of another .*, such as 0 of en"
+    ):
+        prepared(source, tokenizer)
+
+
+def test_cells_of_a_table_are_read_as_they_are_written(
+    chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    source = table_of_paths(tmp_path, chosen)
+    rows = list(csv.reader((tmp_path / "rows.csv").read_text(encoding="utf-8-sig").splitlines()))
+    with open(tmp_path / "rows.csv", "w", encoding="utf-8", newline="") as file:
+        pictures = [f"pictures/{item.id}.png" for item in chosen]
+        csv.writer(file).writerows([rows[0], *([path, "007", "NA", ""] for path in pictures)])
+    data, report = prepared(source.model_copy(update={"min_items": 0}), tokenizer)
+    assert [set(texts) for texts in data.texts] == [{"007"}, {"NA"}, {""}]
+    assert (report["bad_rows"], report["languages"]["ar"]["missing"]) == (0, COUNT)
+
+
+def test_a_picture_that_a_table_names_and_that_is_not_there_is_a_bad_row(
+    chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    source = pictures_with_metadata(tmp_path, chosen)
+    (tmp_path / f"{chosen[3].id}.png").unlink()
+    data, report = prepared(source.model_copy(update={"max_bad": 0.05}), tokenizer)
+    assert len(data.images) == COUNT - 1
+    assert [row["row"] for row in report["listed"]] == ["row 3"]
+    assert report["listed"][0]["reason"].startswith("picture: there is no file ")
 
 
 def test_shares_of_one_split_are_disjoint_and_the_same_in_any_order(
@@ -281,6 +393,11 @@ def test_shares_of_one_split_are_disjoint_and_the_same_in_any_order(
     assert not first & second
     turned = prepared(wide(tmp_path / "turned.parquet", id="id", share=halves[0], min_items=1), tokenizer)[0]
     assert set(turned.texts[0]) == first
+    settings = {"id": "id", "share": halves[0], "min_items": 1, "share_seed": 7}
+    other = set(prepared(wide(tmp_path / "rows.parquet", **settings), tokenizer)[0].texts[0])
+    assert other != first
+    assert other & first  # two halves that chance has made
+    assert other == set(prepared(wide(tmp_path / "turned.parquet", **settings), tokenizer)[0].texts[0])
     joined = file_a_language(tmp_path, chosen).model_copy(update={"share": halves[0], "min_items": 1})
     assert set(prepared(joined, tokenizer)[0].texts[0]) == first  # an id is an id in any file
 
@@ -337,6 +454,7 @@ def test_changed_data_is_prepared_anew(chosen: list[Item], tokenizer: Tokenizer,
 
 
 MISTAKES = [
+    ({"columns": "caption_{language}.of"}, r"columns\.en: .* has no column 'caption_en\.of': did you mean caption_en\?"),
     ({"columns": "captoin_{language}"}, r"columns\.en: .* has no column 'captoin_en': did you mean caption_en\? there are id"),
     ({"image": "picture"}, r"image: .* has no column 'picture': there are id, image"),
     ({"id": "ids"}, r"id: .* has no column 'ids': did you mean id\?"),
