@@ -291,7 +291,9 @@ def test_a_table_at_a_url_has_its_pictures_beside_it(
     data, _ = prepared(here.model_copy(update={"source": f"{url}/rows.csv"}), tokenizer)
     np.testing.assert_array_equal(data.images, prepared(here, tokenizer)[0].images)
     text = (folder / "rows.csv").read_text(encoding="utf-8-sig")
-    (folder / "rows.csv").write_text(text.replace(chosen[0].names["ja"], "changed"), encoding="utf-8")
+    (folder / "rows.csv").write_text(
+        text.replace(chosen[0].names["ja"].replace(" ", "\n"), "changed"), encoding="utf-8"
+    )
     changed, _ = prepared(here.model_copy(update={"source": f"{url}/rows.csv"}), tokenizer)
     assert changed.texts[1][0] == "changed"  # though the server tells no tag of it, but its time and size
 
