@@ -213,8 +213,8 @@ def _keeps_no_secret(source: str) -> None:
         )
     if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
         raise ValueError(
-            f"{parts.scheme}://{parts.netloc}{parts.path} has more after it, a query, which may hold a secret and would "
-            "be written down: name a file without one"
+            f"{parts.scheme}://{parts.netloc}{parts.path} has more after it, a query, which may hold a password and "
+            "would be written down: name a file without one"
         )
 
 
