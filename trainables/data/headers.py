@@ -93,7 +93,12 @@ def _columns(key: str, source: str, config: str | None, split: str) -> list[str]
     if "://" in source:
         with reaching(f"{key}.source", source):
             found = url_files(source)
-            return _of_file(found[0]) if ending(source) in READERS else None
+            try:
+                return _of_file(found[0]) if ending(source) in READERS else None
+            except ValueError:
+                if not source.startswith("http"):
+                    raise
+                return None  # of a server that has files from their beginning only: reading it will tell
     path = Path(source)
     if path.is_dir():
         try:

@@ -298,6 +298,17 @@ def test_a_table_at_a_url_has_its_pictures_beside_it(
     assert changed.texts[1][0] == "changed"  # though the server tells no tag of it, but its time and size
 
 
+def test_parquet_is_read_from_a_server_that_cannot_serve_its_end_alone(
+    served: tuple[Path, str], chosen: list[Item], tokenizer: Tokenizer
+) -> None:
+    folder, url = served
+    here = parquet(folder, chosen)
+    there = here.model_copy(update={"source": f"{url}/rows.parquet"})
+    np.testing.assert_array_equal(prepared(there, tokenizer)[0].images, prepared(here, tokenizer)[0].images)
+    with pytest.raises(DataError, match=r"data\.train\.image: http.*rows\.parquet has no column 'picture'"):
+        prepared(there.model_copy(update={"image": "picture"}), tokenizer)
+
+
 def test_several_captions_become_rows_of_their_item(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = wide_rows(chosen)
     rows[0] |= {"caption_en": ["one", "two", "three"], "caption_ja": ["eins", None, "zwei", ""], "caption_ar": None}
@@ -431,6 +442,12 @@ def test_bad_rows_are_skipped_counted_and_listed(chosen: list[Item], tokenizer: 
     assert listed["row 5"] == "empty caption: ja"
     with pytest.raises(DataError, match=r"data\.train: .* of 20 rows are bad .*max_bad, 0\.01, .*: row "):
         prepared(wide(tmp_path / "rows", id="id"), tokenizer)
+
+
+def test_data_of_which_no_row_is_left_is_refused(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = save_wide(tmp_path / "rows.parquet", chosen[:2])
+    with pytest.raises(DataError, match=r"data\.train: not one usable row is left of 2"):
+        prepared(wide(path, id="id", share=(0.0, 1e-9)), tokenizer)
 
 
 def test_a_language_with_too_few_items_is_named(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from trainables.artifacts import cache_root
 from trainables.data.captions import prepare_captions
 from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import PictureError, read_picture
 from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.models.tokenizer import Tokenizer
@@ -150,6 +151,8 @@ def test_a_bucket_that_does_not_answer_or_lacks_its_package_is_told_in_seconds(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     fsspec.filesystem("s3").clear_instance_cache()
     assert "Could not connect to the endpoint URL" in unreachable(f"s3://{BUCKET}/rows.parquet")
+    with pytest.raises(PictureError, match=r"s3://pictures/a\.png cannot be read: .*Could not connect"):
+        read_picture("a.png", f"s3://{BUCKET}")
     fsspec.filesystem("s3").clear_instance_cache()
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")  # that it has been imported before
     monkeypatch.setitem(sys.modules, "s3fs", None)
