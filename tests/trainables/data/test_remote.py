@@ -16,7 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.own_data import Item, items
-from tests.trainables.data.test_captions import (
+from tests.trainables.data.forms import (
     COUNT,
     LANGUAGES,
     SIZE,
