@@ -169,6 +169,16 @@ class StudyConfig(Typed):
 
     @model_validator(mode="before")
     @classmethod
+    def _answers_are_read_as_the_teacher_can(cls, given: Any) -> Any:
+        """The default prompt of questions: a teacher fitted on captions has never read a question."""
+        if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
+            return given
+        teacher = given.get("teacher")
+        is_pretrained = isinstance(teacher, dict) and teacher.get("pretrained") is not None
+        return {**given, "data": _with_prompts(given["data"], "{question} {answer}" if is_pretrained else "{answer}")}
+
+    @model_validator(mode="before")
+    @classmethod
     def _students_of_published_teachers_are_half_as_deep(cls, given: Any) -> Any:
         """What sizes a student has by default, no number can say for teachers of all sizes."""
         teacher = given.get("teacher") if isinstance(given, dict) else None
@@ -265,6 +275,14 @@ class StudyConfig(Typed):
                 "(teacher.tokenizer.context_length)"
             )
         return self
+
+
+def _with_prompts(section: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """A section whose sources of questions, however deep, all have a prompt: their own, or else this one."""
+    found = {key: _with_prompts(value, prompt) if isinstance(value, dict) else value for key, value in section.items()}
+    if section.get("layout") == "cvqa" and section.get("prompt") is None:
+        found["prompt"] = prompt
+    return found
 
 
 def available_presets() -> list[str]:

@@ -180,7 +180,7 @@ class DataConfig(Typed):
                 if share_items(source, other):
                     raise ValueError(
                         f"{key} and {other_key} use the same items, so that scores mean nothing: train, retrieval, vqa and "
-                        "test must use different splits, or shares of one that do not overlap, for example share: [0, 0.9] "
+                        "test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] "
                         "and share: [0.9, 1]"
                     )
         return self

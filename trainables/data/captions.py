@@ -58,7 +58,7 @@ class Table:
     def pictures(self, items: Array) -> list[tuple[Any, str | None]]:
         """What the data has as the pictures of some items, and what paths are relative to: of the first language that
         has a picture of the item."""
-        pictured = np.asarray([self.image in table.table.column_names for table in self.tables])
+        pictured = np.asarray([self.image in table.columns for table in self.tables])
         there = (self.rows[:, items] >= 0) & pictured[:, None]
         found: list[tuple[Any, str | None]] = [(None, None)] * len(items)
         for language in np.unique(there.argmax(axis=0)):
@@ -92,9 +92,9 @@ def open_captions(
     else:
         columns = [source.caption] * len(languages)
         tables = [open_rows(key, place, source.revision, needed) for place in places.values()]
-        check_image(key, source.image, [table.table.column_names for table in tables])
+        check_image(key, source.image, [table.columns for table in tables])
     distinct = {id(table): table for table in tables}
-    hashed = {number: identities(table, source.id) for number, table in distinct.items()}
+    hashed = {number: identities(table, source.id, source.share_seed) for number, table in distinct.items()}
     chosen: dict[int, tuple[Array, Array]] = {}
     bad: list[tuple[str, str]] = []
     for number, (hashes, known) in hashed.items():
@@ -110,6 +110,7 @@ def open_captions(
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
         joined = _join([chosen[id(table)] for table in tables])
+        _check_that_all_join(key, source, languages, tables, joined)
     report = DataReport(key, joined.shape[1] + len(bad), source.max_bad)
     for row, reason in bad:
         report.add(row, reason)
@@ -130,6 +131,30 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
     for language, (hashes, rows) in enumerate(parts):
         joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
     return joined
+
+
+def _check_that_all_join(
+    key: str,
+    source: WideCaptions | PerLanguageCaptions,
+    languages: Sequence[str],
+    tables: Sequence[Rows],
+    joined: Array,
+) -> None:
+    """Raises:
+    DataError: naming a language of which no id is among those of the others: it writes them in another way.
+    """
+    shared = (joined >= 0).sum(axis=0) > 1
+    for language, rows in enumerate(joined):
+        if source.id is not None and (rows >= 0).any() and not (shared & (rows >= 0)).any():
+            other = languages[0 if language else 1]
+            own, theirs = (
+                tables[place].take([source.id], joined[place][joined[place] >= 0][:1])[source.id]
+                for place in (language, languages.index(other))
+            )
+            raise DataError(
+                f"{key}.id: no id of {languages[language]}, such as {own[0]!r}, is one of another language's, such as "
+                f"{theirs[0]!r} of {other}: rows of one item must have one id"
+            )
 
 
 def _clean(cell: Any) -> tuple[list[str], list[str]]:
@@ -181,8 +206,13 @@ def prepare_captions(
             folder,
             items=len(kept),
             languages={
-                language: {"items": int((of > 0).sum()), "captions": int(of.sum()), "missing": int((of == 0).sum())}
-                for language, of in zip(languages, counts[:, kept], strict=True)
+                language: {
+                    "items": int((of > 0).sum()),
+                    "captions": int(of.sum()),
+                    "missing": int((of == 0).sum()),
+                    "not_joined": int((rows < 0).sum()),  # items that other languages have
+                }
+                for language, of, rows in zip(languages, counts[:, kept], table.rows, strict=True)
             },
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.data.prepared import Array
+from trainables.data.remote import opened
 
 Fit = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -51,14 +52,12 @@ def read_picture(cell: Any, base: str | None) -> bytes:
     try:
         if not is_remote:
             return Path(where).read_bytes()
-        import fsspec
-
-        with fsspec.open(where, "rb") as file:
+        with opened(where, "rb") as file:
             content: bytes = file.read()
             return content
     except FileNotFoundError:
         raise PictureError(f"there is no file {where}") from None
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # what clients of storage raise has no base in common
         raise PictureError(f"{where} cannot be read: {_short(error)}") from None
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -52,9 +53,11 @@ class OwnData(Typed):
     source: str
     config: str | None = None  # a hub data set's configuration
     split: str = "train"
-    # Items whose hash, a number from 0 to 1 that their id alone decides, is at least the first and below the second.
+    # Items whose hash, a number from 0 to 1 that their id and the seed alone decide, is at least the first and below the
+    # second.
     share: tuple[Share, Share] = (0.0, 1.0)
     languages: tuple[str, ...] | None = None  # those of the study that it has; null: all
+    share_seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0  # another one splits the items anew
     image: str = "image"  # the column of pictures
     max_bad: Share = 0.01  # of the rows may be bad: they are skipped; more are refused
     min_items: Count = 10  # in every language
@@ -64,6 +67,7 @@ class OwnData(Typed):
     def _is_whole(cls, source: str, info: ValidationInfo) -> str:
         """A path is made absolute: the stages of a study may run elsewhere, and it may go on from another folder."""
         revision = info.data.get("revision")
+        _keeps_no_secret(source)
         if revision is not None and not _HUB_ID.fullmatch(source):
             raise ValueError(f"{source!r} with a revision, {revision}, should be a hub id such as owner/name")
         if revision is not None or "://" in source:
@@ -186,7 +190,9 @@ class OwnQuestions(OwnData):
     # whole, or its first part.
     names: dict[str, str | tuple[str, ...]] = Field(default={})
     translation: Translation | None = None
-    prompt: str = "{question} {answer}"  # what is compared with the picture
+    # What is compared with the picture. A study whose teacher is fitted on captions, which has never read a question, has
+    # `{answer}` by default.
+    prompt: str = "{question} {answer}"
 
     @field_validator("prompt")
     @classmethod
@@ -201,6 +207,8 @@ class OwnQuestions(OwnData):
         if self.translation:
             columns["translation.question"] = self.translation.question
             columns["translation.options"] = self.translation.options
+        if not self.uses_question:
+            columns = {name: column for name, column in columns.items() if not name.endswith("question")}
         return super().needed(languages) | columns | ({"id": self.id} if self.id else {})
 
     @property
@@ -212,6 +220,22 @@ class OwnQuestions(OwnData):
         """What the language column may call a language."""
         names = self.names.get(language, language)
         return (names,) if isinstance(names, str) else names
+
+
+def _keeps_no_secret(source: str) -> None:
+    if "://" not in source:
+        return
+    parts = urlsplit(source)
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} has a user or a password before it, which would be "
+            "written down: leave them to the environment, for example AWS_ACCESS_KEY_ID, or to ~/.netrc for HTTP"
+        )
+    if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
+        raise ValueError(
+            f"{parts.scheme}://{parts.netloc}{parts.path} has more after it, a query, which may hold a password and "
+            "would be written down: name a file without one"
+        )
 
 
 def _fields(template: str) -> set[str]:
@@ -238,7 +262,8 @@ def share_items(first: Typed, second: Typed) -> bool:
         return first.split == second.split
     if isinstance(first, OwnData) and isinstance(second, OwnData):
         same = all(getattr(first, name) == getattr(second, name) for name in ("source", "revision", "config", "split"))
-        return same and max(first.share[0], second.share[0]) < min(first.share[1], second.share[1])
+        overlap = max(first.share[0], second.share[0]) < min(first.share[1], second.share[1])
+        return same and (overlap or first.share_seed != second.share_seed)
     return first == second
 
 
@@ -254,6 +279,7 @@ def _with_layout(embedded: str, layouts: tuple[str, ...]) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"should be a section of keys and values, not {value!r}")
         source, layout = value.get("source", embedded), value.get("layout")
+        _keeps_no_secret(str(source))
         if layout is None:
             if source == embedded:
                 return value

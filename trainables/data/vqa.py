@@ -60,8 +60,9 @@ class _Asked:
             text, options = source.question, source.options
             if source.translation and source.translation.language == code:
                 text, options = source.translation.question, source.translation.options
-            found = self.rows.take([text, options, source.label], rows[there])
-            cells = zip(there, found[text], found[options], found[source.label], strict=True)
+            found = self.rows.take([options, source.label, *([text] if source.uses_question else [])], rows[there])
+            texts = found[text] if source.uses_question else [None] * len(there)
+            cells = zip(there, texts, found[options], found[source.label], strict=True)
             for place, words, listed, label in cells:
                 question: Question | QuestionError
                 try:
@@ -103,7 +104,7 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
                 f"{key}.names: no row of column {source.language} is {wanted}, for language {language}: "
                 f"{hint(wanted, sorted(seen)[:60])}"
             )
-    hashes, known = identities(rows, source.id)
+    hashes, known = identities(rows, source.id, source.share_seed)
     part = (spoken_in >= 0) & (in_share(hashes, source.share) | ~known)
     report = DataReport(key, int(part.sum()), source.max_bad)
     for row in np.flatnonzero(part & ~known):
