@@ -128,7 +128,8 @@ class _Mixture:
     Each part is a stream of shuffled epochs, whole ones, of which a step takes the next few. How many were taken before
     a step is known without looking back: the parts up to the j-th together have, of S steps of B images, the share
     W_j = (w_1 + … + w_j) / (w_1 + … + w_K) rounded down, ⌊S·B·W_j⌋. So all batches up to a step differ from a part's
-    share by less than one image, and a single batch by less than two. A batch may lie across the end of an epoch, and
+    share by less than one image, and a single batch by less than two; a share is at least one image a batch, or else
+    ⌊·⌋ of neighbours could differ by −1. A batch may lie across the end of an epoch, and
     then have an image twice.
     """
 
@@ -170,11 +171,16 @@ def check_weights(sizes: Mapping[str, int], weights: Sequence[float], key: str, 
     """Hold the weights of a mixture's parts against their images; ``key``: what sets the size of a batch.
 
     Raises:
-        DataError: if a part has fewer images than are its share of a batch, so that batches would have some twice.
+        DataError: if a part's share of a batch is less than one image, or more than the part has.
     """
     shares = dict(zip(sizes, _whole_numbers(weights), strict=True))
     batch_size = min(batch_size, sum(sizes.values()))
     for name, share in shares.items():
+        if batch_size * share < sum(shares.values()):
+            raise DataError(
+                f"data.train.{name}.weight: its share of a batch of {batch_size} ({key}) is less than one picture: raise "
+                "one of the two"
+            )
         most = -(-batch_size * share // sum(shares.values()))
         if most > sizes[name]:
             raise DataError(

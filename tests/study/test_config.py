@@ -185,10 +185,10 @@ def test_questions_are_read_with_their_answers_by_a_teacher_that_has_read_questi
     pretrained = ["teacher={pretrained: owner/model}", "student={}"]
     published = load_config("emoji_clip", [*given, *pretrained])
     for config, prompt in ((fitted, "{answer}"), (published, "{question} {answer}")):
-        assert [config.data.vqa.prompt, config.data.test.vqa.prompt] == [prompt, prompt]  # type: ignore[union-attr]
+        assert [config.data.sources[key].prompt for key in ("vqa", "test.vqa")] == [prompt, prompt]
         assert f"prompt: '{prompt}'" in dump_config(config)
     own = [f"{given[0][:-1]}, prompt: 'So: {{answer}}'}}"]
-    assert load_config("emoji_clip", own).data.vqa.prompt == "So: {answer}"  # type: ignore[union-attr]
+    assert load_config("emoji_clip", own).data.sources["vqa"].prompt == "So: {answer}"
 
 
 def test_a_path_of_data_stays_itself_when_a_study_goes_on_elsewhere(

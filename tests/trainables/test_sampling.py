@@ -165,7 +165,7 @@ def mixed(sizes: tuple[int, ...]) -> CaptionedImages:
     return dataclasses.replace(data, images=JoinedImages(parts))
 
 
-@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (5.0, 0.5, 2.25), (1.0, 2.0, 7.0)])
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (5.0, 1.5, 2.25), (1.0, 2.0, 7.0)])
 @pytest.mark.parametrize("batch_size", [8, 7])
 def test_batches_have_the_parts_of_a_mixture_in_their_shares(weights: tuple[float, ...], batch_size: int) -> None:
     sizes, steps = (9, 10, 11), 400
@@ -226,3 +226,5 @@ def test_part_that_is_smaller_than_its_share_of_a_batch_is_refused() -> None:
         DataError, match=r"data\.train\.photos\.weight: .* 8 \(training\.batch_size\) is 6 pictures, but it has 5"
     ):
         check_weights({"photos": 5, "drawings": 24}, (3.0, 1.0), "training.batch_size", 8)
+    with pytest.raises(DataError, match=r"data\.train\.drawings\.weight: .* is less than one picture"):
+        check_weights({"photos": 9, "drawings": 24}, (7.5, 1.0), "training.batch_size", 8)
