@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.artifacts import artifact
-from trainables.data.gallery import Pixels, Progress, batches, write_pictures
+from trainables.artifacts import artifact_in_parts
+from trainables.data.gallery import Progress, batches, write_pictures
 from trainables.data.headers import check_image
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import Array, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
@@ -24,7 +25,7 @@ from trainables.data.sources import Rows, identities, in_share, open_rows
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_STAGE_VERSION = 2  # raise it when the same data gives other arrays
 _TEXTS = 4096  # items whose captions are read at once
 _MOST_CAPTIONS = 255  # of one item in one language
 
@@ -169,6 +170,7 @@ def prepare_captions(
         DataError: if the data cannot be used, saying why.
     """
     table, report = open_captions(key, source, languages)
+    pixels = pixels.of_so_many(len(table.items))
 
     def build(folder: Path) -> None:
         counts = _count(table, control, report)
@@ -191,11 +193,11 @@ def prepare_captions(
         "data": [rows.content(source.image) for rows in table.tables],
         "languages": list(languages),
         "control": control,
-        "pixels": [pixels.size, pixels.fit, pixels.interpolation],
+        "pixels": pixels.form,
         "tokenizer": tokenizer.fingerprint,
         "stage": _STAGE_VERSION,
     }
-    return artifact("captions", fields, build)
+    return artifact_in_parts("captions", fields, build, hopeless=DataError)
 
 
 def _count(table: Table, control: str | None, report: DataReport) -> Array:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainables.data.prepared import Array
+if TYPE_CHECKING:
+    from trainables.data.prepared import Array
 
 Fit = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -20,6 +23,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MOST_PIXELS = 100_000_000  # of a picture that is opened: a small file may hold one that fills the memory
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# Of lossless forms the one that is written fast: 3 ms for a photograph of 224 × 224 pixels, and half of its array's bytes.
+# Slower ones save another tenth. It is read in a third of the time that a photograph of 640 × 480 pixels takes.
+_LOSSLESS: dict[str, Any] = {"format": "WEBP", "lossless": True, "method": 0, "quality": 50}
 _WHITE = (255, 255, 255, 255)
 
 
@@ -126,6 +132,44 @@ def fit_picture(image: Image.Image, size: int, mode: Fit = "squash", interpolati
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     resized = image.resize((width, height), _RESAMPLING[interpolation])
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a picture becomes what a model sees: by default squashed to a square of so many pixels a side.
+
+    ``budget``: the bytes that the decoded pictures of one data set may take; a larger one's are ``encoded``.
+    """
+
+    size: int
+    fit: Fit = "squash"
+    interpolation: Interpolation = "bicubic"
+    budget: int = 20_000_000_000
+    encoded: bool = False
+
+    def of_so_many(self, pictures: int) -> Self:
+        """The same, for a data set of so many pictures."""
+        return dataclasses.replace(self, encoded=pictures * self.size**2 * 3 > self.budget)
+
+    @property
+    def form(self) -> list[Any]:
+        """What names how they are stored."""
+        return [self.size, self.fit, self.interpolation, *(["encoded"] if self.encoded else [])]
+
+    def fitted(self, content: bytes) -> Array:
+        """An encoded picture as uint8 [size, size, 3].
+
+        Raises:
+            PictureError: if it cannot be read or fitted.
+        """
+        return fit_picture(open_picture(content), self.size, self.fit, self.interpolation)
+
+    def smallest(self, content: bytes, picture: Array) -> bytes:
+        """The least bytes that `fitted` makes ``picture`` of: its user's own, ``content``, or those of the fitted picture
+        without loss, which fitting then leaves as it is."""
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, **_LOSSLESS)
+        return min(content, buffer.getvalue(), key=len)
 
 
 def _short(error: Exception) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Precision
+from trainables.data.images import Images
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
 from trainables.evaluation.retrieval import RECALL_AT, ItemNoise, RetrievalScores, average_precision, retrieval_scores
@@ -172,7 +173,7 @@ def _named(scores: RetrievalScores, direction: str) -> dict[str, float]:
     }
 
 
-def _encode_images(model: DualEncoder, images: Array, precision: Precision) -> Tensor:
+def _encode_images(model: DualEncoder, images: Images, precision: Precision) -> Tensor:
     """Embeddings [N, D] of uint8 [N, H, W, 3]."""
     device = next(model.parameters()).device
     with computing(device, precision):

@@ -20,8 +20,8 @@ from PIL import Image as Pictures
 
 from tests.own_data import Item, items, save_per_language, save_wide, wide_rows
 from trainables.data.captions import prepare_captions, training_texts
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages, Texts
 from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions, WideCaptions

@@ -23,7 +23,7 @@ NAME = "owner/set"
 PREPARE = """
 import json, sys
 from trainables.data.captions import prepare_captions
-from trainables.data.gallery import Pixels
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages
 from trainables.data.settings import PerLanguageCaptions
 from trainables.models.tokenizer import Tokenizer, fit_bpe
