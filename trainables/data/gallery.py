@@ -46,13 +46,14 @@ class Gallery:
 
     folder: Path
     items: Array
+    rows: int  # of a shard; bad ones are left out
     cells: Cells
     pixels: Pixels
 
     @property
     def shards(self) -> list[Array]:
-        """The items of each shard, whatever of them may turn out to be bad."""
-        return list(batches(self.items, max(_ROWS, -(-len(self.items) // _MOST_SHARDS))))
+        """The items of each shard."""
+        return list(batches(self.items, self.rows))
 
     def written(self, number: int) -> dict[str, Any] | None:
         """What a shard holds, None if it is not there as a whole: ``bad`` lists places among its items, and reasons."""
@@ -132,7 +133,8 @@ def write_pictures(
     Raises:
         DataError: as soon as too many cannot be read.
     """
-    gallery = Gallery(folder / "images", items, cells, pixels)
+    rows = max(_ROWS, -(-len(items) // _MOST_SHARDS))
+    gallery = Gallery(folder / "images", items, rows, cells, pixels)
     kept, done = [], 0
 
     def more(count: int) -> None:
