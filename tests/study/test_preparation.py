@@ -32,7 +32,7 @@ from trainables.data.pictures import Pixels
 
 folder, settings = Path(sys.argv[1]), [f"data={sys.argv[2]}"]
 config = load_config("emoji_clip", settings)
-nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "resources": {TRIAL_RESOURCE: 2}})
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}})
 for _ in range(2):
     nodes.add_node(num_cpus=2)
 ray.init(address=nodes.address, log_to_driver=False)

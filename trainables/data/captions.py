@@ -20,7 +20,7 @@ from trainables.data.pictures import Pixels
 from trainables.data.prepared import Array, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
-from trainables.data.sources import Rows, identities, in_share, open_rows
+from trainables.data.sources import Rows, first_of_each, identities, in_share, open_rows
 
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
@@ -95,19 +95,19 @@ def open_captions(
         tables = [open_rows(key, place, source.revision, needed) for place in places.values()]
         check_image(key, source.image, [table.table.column_names for table in tables])
     distinct = {id(table): table for table in tables}
-    hashed = {number: identities(table, source.id) for number, table in distinct.items()}
     chosen: dict[int, tuple[Array, Array]] = {}
     bad: list[tuple[str, str]] = []
-    for number, (hashes, known) in hashed.items():
+    for number, table in distinct.items():
+        hashes, known = identities(table, source.id)
         of = "" if len(distinct) == 1 else f" of {languages[[id(table) for table in tables].index(number)]}"
         bad += [(f"row {row}{of}", "no id") for row in np.flatnonzero(~known)]
-        rows = np.flatnonzero(known & in_share(hashes, source.share))
-        _, first = np.unique(hashes[rows], return_index=True)
-        bad += [(f"row {row}{of}", "duplicate id") for row in np.setdiff1d(rows, rows[first])]
-        rows = rows[np.sort(first)]
-        chosen[number] = hashes[rows], rows
+        rows = np.flatnonzero(known & in_share(hashes, source.share)).astype(np.int32)
+        hashes = hashes[rows]
+        first = first_of_each(hashes)
+        bad += [(f"row {row}{of}", "duplicate id") for row in rows[~first]]
+        chosen[number] = hashes[first], rows[first]
     if len(distinct) == 1:
-        rows = next(iter(chosen.values()))[1]
+        ((_, rows),) = chosen.values()
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
         joined = _join([chosen[id(table)] for table in tables])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from trainables.artifacts import cache_root
 from trainables.data.headers import READERS, check_columns
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _BATCH = 4096  # rows of text read at once
+# Rows that `datasets` writes at once of what it reads from tables. Of pictures it would be a hundred, and each such part stays
+# in memory as a few objects a column: 80 MB for a million rows.
+_WRITTEN = 1000
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def open_rows(key: str, place: tuple[str, str | None, str], revision: str | None
             f"{key}: {source}, split {split}, cannot be opened: {' '.join(str(cause).split())[:400]}"
         ) from None
     check_columns(key, source, columns, table.column_names)
+    pa.default_memory_pool().release_unused()  # what the conversion to Arrow took
     # The fingerprint is that of the data as it was loaded: `datasets` keeps it by the files' names, sizes and times, or
     # the hub's commit.
     fingerprint = str(table._fingerprint)
@@ -124,6 +129,8 @@ def _load(source: str, config: str | None, split: str, revision: str | None) -> 
     reader = READERS.get(Path(source).suffix)
     if reader is not None and not ("://" not in source and Path(source).is_dir()):
         module, options = reader
+        if module != "webdataset":  # which has rows, not tables: they would be held until there are so many
+            options = {**options, "writer_batch_size": _WRITTEN}
         return datasets.load_dataset(module, data_files={"train": source}, split=split, cache_dir=cache, **options)
     files, folder = fsspec.core.url_to_fs(source)
     if not files.isdir(folder):
@@ -159,6 +166,18 @@ def identities(rows: Rows, column: str | None) -> tuple[Array, Array]:
             hashes[place] = int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "big")
             place += 1
     return hashes, known
+
+
+def first_of_each(hashes: Array) -> Array:
+    """Whether a hash is the first of its kind, bool."""
+    order = np.argsort(hashes, kind="stable")
+    of_order = np.ones(len(hashes), np.bool_)
+    for start in range(1, len(hashes), _BATCH):
+        rows = hashes[order[start - 1 : start + _BATCH]]
+        of_order[start : start + _BATCH] = rows[1:] != rows[:-1]
+    found = np.empty_like(of_order)
+    found[order] = of_order
+    return found
 
 
 def in_share(hashes: Array, share: tuple[float, float]) -> Array:
