@@ -62,7 +62,7 @@ def watch():
         peak[0] = max(peak[0], megabytes("RssAnon"))
         time.sleep(0.002)
 
-source = WideCaptions(source=sys.argv[1], layout="wide", id="id")
+source = WideCaptions(source=sys.argv[1], layout="wide", id="id", columns="caption_{language}")
 tokenizer = Tokenizer(fit_bpe(["some words"], 300), 8)
 start = megabytes("RssAnon")
 peak = [start]
@@ -217,7 +217,7 @@ def memory(folder: Path, counts: list[int]) -> dict[int, float]:
         path = save_tiny(folder / f"tiny-{count}.parquet", count)
         environment = {**os.environ, "POLYDISTILL_CACHE": str(folder / f"cache-{count}")}
         command = [sys.executable, "-c", PREPARE, str(path)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         found[count], whole, seconds = map(float, done.stdout.split())
         print(f"  {count:12,} rows  {found[count]:6.0f} MB anonymous ({whole:.0f} MB resident in all)  {seconds:.0f} s")
     return found

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ _BATCH = 128  # pictures read at once; two batches are under way
 _ROWS, _MOST_SHARDS = 4096, 256
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Submit = Callable[..., Callable[[], Any]]  # takes a call and gives what waits for its result
 Cells = Callable[[Array], Sequence[tuple[Any, str | None]]]
 
 
@@ -67,8 +70,8 @@ class Gallery:
         """Write one shard; ``progress`` is told how many more of its pictures are done."""
         bad: list[tuple[int, str]] = []
         path, place, items = self._pictures(number), 0, self.shards[number]
-        with atomically(path) as temporary, self._writer(temporary) as writer, ThreadPoolExecutor(threads) as pool:
-            for batch in self._ahead(pool, items):
+        with atomically(path) as temporary, self._writer(temporary) as writer, _side_by_side(threads) as submit:
+            for batch in self._ahead(submit, items):
                 good: list[Any] = []
                 for found in batch:
                     if isinstance(found, PictureError):
@@ -87,21 +90,20 @@ class Gallery:
         }
         write_json(self._path(number, ".json"), content)
 
-    def _ahead(self, pool: ThreadPoolExecutor, items: Array) -> Iterator[list[Any]]:
+    def _ahead(self, submit: Submit, items: Array) -> Iterator[list[Any]]:
         """The pictures of batches of ``items``; while one is decoded, the next is read."""
-        waiting: list[Future[Any]] = []
+        waiting: list[Callable[[], Any]] = []
         for batch in batches(items, _BATCH):
-            following = [pool.submit(self._picture, *cell) for cell in self.cells(batch)]
+            following = [submit(self._picture, *cell) for cell in self.cells(batch)]
             if waiting:
-                yield [future.result() for future in waiting]
+                yield [result() for result in waiting]
             waiting = following
-        yield [future.result() for future in waiting]
+        yield [result() for result in waiting]
 
     def _picture(self, cell: Any, base: str | None) -> Array | bytes | PictureError:
         try:
             content = read_picture(cell, base)
-            picture = self.pixels.fitted(content)
-            return self.pixels.smallest(content, picture) if self.pixels.encoded else picture
+            return self.pixels.packed(content) if self.pixels.encoded else self.pixels.fitted(content)
         except PictureError as error:
             return error
 
@@ -114,6 +116,16 @@ class Gallery:
 
     def _path(self, number: int, ending: str) -> Path:
         return self.folder / f"{number:05d}{ending}"
+
+
+@contextmanager
+def _side_by_side(threads: int) -> Iterator[Submit]:
+    """Calls in so many threads; one alone would only take turns with its caller, which then does without."""
+    if threads == 1:
+        yield lambda work, *arguments: partial(work, *arguments)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield lambda work, *arguments: pool.submit(work, *arguments).result
 
 
 def write_pictures(

@@ -79,7 +79,8 @@ class ArrayWriter:
         return self
 
     def write(self, rows: Array | Sequence[Array]) -> None:
-        self._file.write(np.ascontiguousarray(rows, self._kind).data)
+        for part in [rows] if isinstance(rows, np.ndarray) else rows:
+            self._file.write(np.ascontiguousarray(part, self._kind).data)
         self.rows += len(rows)
 
     def __exit__(self, *_error: object) -> None:
