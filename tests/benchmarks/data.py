@@ -60,7 +60,7 @@ def megabytes(name):
 def watch():
     while True:
         peak[0] = max(peak[0], megabytes("RssAnon"))
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 source = WideCaptions(source=sys.argv[1], layout="wide", id="id", columns="caption_{language}")
 tokenizer = Tokenizer(fit_bpe(["some words"], 300), 8)

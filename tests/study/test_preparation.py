@@ -78,7 +78,11 @@ def test_both_nodes_of_a_cluster_write_what_one_machine_writes(run_environment: 
     done = subprocess.run(
         [sys.executable, "-c", PREPARE, str(tmp_path), json.dumps(data)],
         cwd=ROOT,
-        env={**run_environment, "POLYDISTILL_CACHE": str(tmp_path / "cluster")},
+        env={
+            **run_environment,
+            "POLYDISTILL_CACHE": str(tmp_path / "cluster"),
+            "RAY_raylet_start_wait_time_s": "300",  # three nodes at once, on a busy machine
+        },
         capture_output=True,
         text=True,
     )

@@ -17,7 +17,7 @@ from trainables.artifacts import artifact_in_parts
 from trainables.data.gallery import Progress, batches, write_pictures
 from trainables.data.headers import check_image
 from trainables.data.pictures import Pixels
-from trainables.data.prepared import Array, TextWriter, save_array
+from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.data.sources import Rows, first_of_each, identities, in_share, open_rows
@@ -43,7 +43,7 @@ class Table:
 
     @property
     def items(self) -> Array:
-        return np.arange(self.rows.shape[1])
+        return np.arange(self.rows.shape[1], dtype=np.int32)
 
     def captions(self, items: Array) -> list[list[Any]]:
         """What the data has as captions of some items, [L][items]; None where a language lacks an item."""
@@ -174,7 +174,7 @@ def prepare_captions(
 
     def build(folder: Path) -> None:
         counts = _count(table, control, report)
-        usable = np.flatnonzero(counts.any(axis=0))
+        usable = np.flatnonzero(counts.any(axis=0)).astype(np.int32)
         _check(table, report, counts[:, usable], source.min_items)
         kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report, progress)
         _check(table, report, counts[:, kept], source.min_items)
@@ -230,21 +230,26 @@ def _check(table: Table, report: DataReport, counts: Array, fewest: int) -> None
 
 def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokenizer: Tokenizer) -> None:
     """Everything of `CaptionedImages` but the images: item i is the i-th of ``kept``."""
-    width = counts.max(axis=0).astype(np.int64)  # text rows of each item
-    start = np.concatenate([[0], np.cumsum(width)])
-    tokens = np.lib.format.open_memmap(
-        folder / "tokens.npy", "w+", np.int32, (len(counts), int(start[-1]), tokenizer.context_length)
-    )
-    present = np.zeros(tokens.shape[:2], np.bool_)
-    with TextWriter(folder, "texts", len(counts)) as writer:
-        for places in batches(np.arange(len(kept)), _TEXTS):
-            first, rows = start[places[0]], int(width[places].sum())
+    width = counts.max(axis=0)  # text rows of each item
+    shape = (len(counts), int(width.sum(dtype=np.int64)), tokenizer.context_length)
+    tokens = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.int32, shape)
+    present = np.zeros(shape[:2], np.bool_)
+    first = 0
+    with (
+        TextWriter(folder, "texts", len(counts)) as writer,
+        ArrayWriter(folder / "image_item.npy", (), np.int64) as image_item,
+        ArrayWriter(folder / "text_item.npy", (), np.int64) as text_item,
+    ):
+        for begin in range(0, len(kept), _TEXTS):
+            items = kept[begin : begin + _TEXTS]
+            places = np.arange(begin, begin + len(items))
+            many = width[places].astype(np.int64)
+            start, rows = np.cumsum(many) - many, int(many.sum())
             columns = []
-            for language, cells in enumerate(table.captions(kept[places])):
+            for language, cells in enumerate(table.captions(items)):
                 texts = [""] * rows
-                for place, cell in zip(places, cells, strict=True):
+                for here, cell in zip(start, cells, strict=True):
                     found = _clean(cell)[0]
-                    here = int(start[place] - first)
                     texts[here : here + len(found)] = found
                 there = np.asarray([text != "" for text in texts])
                 encoded = tokenizer.encode([text for text in texts if text])
@@ -252,8 +257,9 @@ def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokeniz
                 present[language, first : first + rows] = there
                 columns.append(texts)
             writer.write(columns)
+            image_item.write(places)
+            text_item.write(np.repeat(places, many))
+            first += rows
     tokens.flush()
     save_array(folder / "present.npy", present)
-    save_array(folder / "image_item.npy", np.arange(len(kept)))
-    save_array(folder / "text_item.npy", np.repeat(np.arange(len(kept)), width))
     (folder / "languages.json").write_text(json.dumps(list(table.languages)), encoding="utf-8")
