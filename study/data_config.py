@@ -24,6 +24,7 @@ from trainables.data.settings import (
     share_items,
 )
 from trainables.models.spec import Typed
+from trainables.recipe import Positive
 
 CONTROL_LANGUAGE = "en"
 
@@ -51,6 +52,9 @@ class DataConfig(Typed):
     retrieval: CaptionSets = Field(default={"": EmojiCaptions(split="validation")})
     vqa: QuestionSets = Field(default={"": EmojiQuestions()})
     test: HeldOutConfig = HeldOutConfig()
+    # What the decoded pictures of one source of the user's own may take on disk, and so in memory as they are read; those of a
+    # larger one are kept encoded, and decoded in training. The pixels are the same.
+    pictures_gb: Positive = 20.0
 
     @property
     def purposes(self) -> dict[Purpose, Mapping[str, CaptionSource | QuestionSource]]:

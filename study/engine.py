@@ -32,6 +32,7 @@ from study.trials import Trials
 from study.warm_start import StartingPoint
 from trainables.artifacts import MANIFEST, write_json
 from trainables.config import TeacherConfig
+from trainables.data.cluster import has_several_nodes
 from trainables.data.report import REPORT
 from trainables.data.sets import key_of
 from trainables.evaluation.summary import accuracies_of
@@ -103,6 +104,8 @@ class _Stages:
         # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
         cores = min(available.get("CPU", 1.0), float(os.cpu_count() or 1))
         self._room = (cores, min(1.0, available.get("GPU", 0.0)))
+        # Where pictures are prepared on all nodes, the tasks that do it need the cores.
+        self._room_to_prepare = (1.0, 0.0) if has_several_nodes() else self._room
         self._described: dict[str, Any] = {}  # the teacher
 
     def run(self) -> dict[str, float]:
@@ -116,11 +119,15 @@ class _Stages:
 
     def _prepare(self) -> Inputs:
         config, progress = self._config, self._progress
-        with StageRunner(config, *self._room) as stages:
+        with ExitStack() as stack:
+            stages = stack.enter_context(StageRunner(config, *self._room_to_prepare))
             try:
                 with progress.stage("prepare data") as advance:
                     prepared = stages.run("prepare", progress=advance)
                 self._keep_data_reports(prepared)
+                if self._room_to_prepare != self._room:
+                    stack.close()
+                    stages = stack.enter_context(StageRunner(config, *self._room))
                 with progress.stage("load teacher" if config.teacher.pretrained else "fit teacher") as advance:
                     teacher = stages.run("teacher", prepared, progress=advance)
             except CheckpointError as error:

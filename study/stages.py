@@ -29,7 +29,7 @@ from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
 if TYPE_CHECKING:
-    from trainables.data.gallery import Pixels
+    from trainables.data.pictures import Pixels
     from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 2  # raise it when the same model gets other scores
@@ -130,7 +130,7 @@ class Stages:
 
     def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
         """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""
-        from trainables.data.gallery import Pixels
+        from trainables.data.pictures import Pixels
         from trainables.data.prepare import training_texts
         from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
         from trainables.models.spec import PREPROCESS
@@ -151,7 +151,7 @@ class Stages:
             folder = fit_bpe(training_texts(sources), teacher.tokenizer.vocab_size)
             size, standard = teacher.model.image.image_size, PREPROCESS[teacher.family]
             tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
-        return tokenizer, Pixels(size, standard.mode, standard.interpolation)
+        return tokenizer, Pixels(size, standard.mode, standard.interpolation, round(data.pictures_gb * 1e9))
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""

@@ -14,7 +14,7 @@ from math import lcm
 
 import numpy as np
 
-from trainables.data.mixture import Images, JoinedImages
+from trainables.data.images import Images, JoinedImages
 from trainables.data.prepared import Array, CaptionedImages
 from trainables.data.report import DataError
 

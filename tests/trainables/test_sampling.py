@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from trainables.data.mixture import JoinedImages
+from trainables.data.images import JoinedImages
 from trainables.data.prepared import CaptionedImages
 from trainables.data.report import DataError
 from trainables.sampling import BatchSampler, Draw, check_weights

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.artifacts import artifact
-from trainables.data.gallery import Pixels, Progress, batches, write_pictures
+from trainables.artifacts import artifact_in_parts
+from trainables.data.gallery import Progress, batches, write_pictures
 from trainables.data.headers import check_image
-from trainables.data.prepared import Array, TextWriter, save_array
+from trainables.data.pictures import Pixels
+from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
-from trainables.data.sources import Rows, identities, in_share, open_rows
+from trainables.data.sources import Rows, first_of_each, identities, in_share, open_rows
 
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_STAGE_VERSION = 2  # raise it when the same data gives other arrays
 _TEXTS = 4096  # items whose captions are read at once
 _MOST_CAPTIONS = 255  # of one item in one language
 
@@ -42,7 +43,7 @@ class Table:
 
     @property
     def items(self) -> Array:
-        return np.arange(self.rows.shape[1])
+        return np.arange(self.rows.shape[1], dtype=np.int32)
 
     def captions(self, items: Array) -> list[list[Any]]:
         """What the data has as captions of some items, [L][items]; None where a language lacks an item."""
@@ -94,19 +95,19 @@ def open_captions(
         tables = [open_rows(key, place, source.revision, needed) for place in places.values()]
         check_image(key, source.image, [table.columns for table in tables])
     distinct = {id(table): table for table in tables}
-    hashed = {number: identities(table, source.id, source.share_seed) for number, table in distinct.items()}
     chosen: dict[int, tuple[Array, Array]] = {}
     bad: list[tuple[str, str]] = []
-    for number, (hashes, known) in hashed.items():
+    for number, table in distinct.items():
+        hashes, known = identities(table, source.id, source.share_seed)
         of = "" if len(distinct) == 1 else f" of {languages[[id(table) for table in tables].index(number)]}"
         bad += [(f"row {row}{of}", "no id") for row in np.flatnonzero(~known)]
-        rows = np.flatnonzero(known & in_share(hashes, source.share))
-        _, first = np.unique(hashes[rows], return_index=True)
-        bad += [(f"row {row}{of}", "duplicate id") for row in np.setdiff1d(rows, rows[first])]
-        rows = rows[np.sort(first)]
-        chosen[number] = hashes[rows], rows
+        rows = np.flatnonzero(known & in_share(hashes, source.share)).astype(np.int32)
+        hashes = hashes[rows]
+        first = first_of_each(hashes)
+        bad += [(f"row {row}{of}", "duplicate id") for row in rows[~first]]
+        chosen[number] = hashes[first], rows[first]
     if len(distinct) == 1:
-        rows = next(iter(chosen.values()))[1]
+        ((_, rows),) = chosen.values()
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
         joined = _join([chosen[id(table)] for table in tables])
@@ -194,10 +195,11 @@ def prepare_captions(
         DataError: if the data cannot be used, saying why.
     """
     table, report = open_captions(key, source, languages)
+    pixels = pixels.of_so_many(len(table.items))
 
     def build(folder: Path) -> None:
         counts = _count(table, control, report)
-        usable = np.flatnonzero(counts.any(axis=0))
+        usable = np.flatnonzero(counts.any(axis=0)).astype(np.int32)
         _check(table, report, counts[:, usable], source.min_items)
         kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report, progress)
         _check(table, report, counts[:, kept], source.min_items)
@@ -221,11 +223,11 @@ def prepare_captions(
         "data": [rows.content(source.image) for rows in table.tables],
         "languages": list(languages),
         "control": control,
-        "pixels": [pixels.size, pixels.fit, pixels.interpolation],
+        "pixels": pixels.form,
         "tokenizer": tokenizer.fingerprint,
         "stage": _STAGE_VERSION,
     }
-    return artifact("captions", fields, build)
+    return artifact_in_parts("captions", fields, build, hopeless=DataError)
 
 
 def _count(table: Table, control: str | None, report: DataReport) -> Array:
@@ -258,21 +260,26 @@ def _check(table: Table, report: DataReport, counts: Array, fewest: int) -> None
 
 def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokenizer: Tokenizer) -> None:
     """Everything of `CaptionedImages` but the images: item i is the i-th of ``kept``."""
-    width = counts.max(axis=0).astype(np.int64)  # text rows of each item
-    start = np.concatenate([[0], np.cumsum(width)])
-    tokens = np.lib.format.open_memmap(
-        folder / "tokens.npy", "w+", np.int32, (len(counts), int(start[-1]), tokenizer.context_length)
-    )
-    present = np.zeros(tokens.shape[:2], np.bool_)
-    with TextWriter(folder, "texts", len(counts)) as writer:
-        for places in batches(np.arange(len(kept)), _TEXTS):
-            first, rows = start[places[0]], int(width[places].sum())
+    width = counts.max(axis=0)  # text rows of each item
+    shape = (len(counts), int(width.sum(dtype=np.int64)), tokenizer.context_length)
+    tokens = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.int32, shape)
+    present = np.zeros(shape[:2], np.bool_)
+    first = 0
+    with (
+        TextWriter(folder, "texts", len(counts)) as writer,
+        ArrayWriter(folder / "image_item.npy", (), np.int64) as image_item,
+        ArrayWriter(folder / "text_item.npy", (), np.int64) as text_item,
+    ):
+        for begin in range(0, len(kept), _TEXTS):
+            items = kept[begin : begin + _TEXTS]
+            places = np.arange(begin, begin + len(items))
+            many = width[places].astype(np.int64)
+            start, rows = np.cumsum(many) - many, int(many.sum())
             columns = []
-            for language, cells in enumerate(table.captions(kept[places])):
+            for language, cells in enumerate(table.captions(items)):
                 texts = [""] * rows
-                for place, cell in zip(places, cells, strict=True):
+                for here, cell in zip(start, cells, strict=True):
                     found = _clean(cell)[0]
-                    here = int(start[place] - first)
                     texts[here : here + len(found)] = found
                 there = np.asarray([text != "" for text in texts])
                 encoded = tokenizer.encode([text for text in texts if text])
@@ -280,8 +287,9 @@ def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokeniz
                 present[language, first : first + rows] = there
                 columns.append(texts)
             writer.write(columns)
+            image_item.write(places)
+            text_item.write(np.repeat(places, many))
+            first += rows
     tokens.flush()
     save_array(folder / "present.npy", present)
-    save_array(folder / "image_item.npy", np.arange(len(kept)))
-    save_array(folder / "text_item.npy", np.repeat(np.arange(len(kept)), width))
     (folder / "languages.json").write_text(json.dumps(list(table.languages)), encoding="utf-8")

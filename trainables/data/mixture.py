@@ -7,54 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from trainables.artifacts import artifact
-from trainables.data.prepared import Array, CaptionedImages, TextWriter, save_array
+from trainables.data.images import JoinedImages
+from trainables.data.prepared import CaptionedImages, TextWriter, save_array
 
 _STAGE_VERSION = 1  # raise it when the same parts give other arrays
 _PARTS = "images.json"  # in a mixture's folder: those of its parts, relative to it
 _TEXTS = 4096  # written at once
-
-
-class Images(Protocol):
-    """Pictures by their rows, uint8 [N, H, W, 3], wherever they lie."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Array | slice) -> Array: ...
-
-
-class JoinedImages:
-    """The pictures of several parts, one part after the other."""
-
-    def __init__(self, parts: Sequence[Images]) -> None:
-        """``parts``: pictures of one size."""
-        self._parts = list(parts)
-        self.sizes = tuple(len(part) for part in parts)
-        self._ends = np.cumsum(self.sizes)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self), *self._parts[0].shape[1:])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def __getitem__(self, rows: Array | slice) -> Array:
-        """The pictures of some rows, given as a slice or as int [n]; uint8 [n, H, W, 3]."""
-        places = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
-        of_part = np.searchsorted(self._ends, places, side="right")
-        found = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for number in np.unique(of_part):
-            here = of_part == number
-            found[here] = self._parts[number][places[here] - self._ends[number] + self.sizes[number]]
-        return found
 
 
 def load_training(folder: Path) -> CaptionedImages:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.data import captions, embedded, vqa
-from trainables.data.gallery import Pixels, Progress
+from trainables.data.gallery import Progress
+from trainables.data.pictures import Pixels
 from trainables.data.settings import CaptionSource, EmojiCaptions, EmojiQuestions, QuestionSource
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from trainables.artifacts import cache_root
 from trainables.data.headers import READERS, check_columns, columns_of, ending, head_of_table
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _BATCH = 4096  # rows of text read at once
+# Rows that `datasets` writes at once of what it reads from tables. Of pictures it would be a hundred, and each such part stays
+# in memory as a few objects a column: 80 MB for a million rows.
+_WRITTEN = 1000
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def open_rows(key: str, place: tuple[str, str | None, str], revision: str | None
         version = stamp(source) if "://" in source and revision is None else revision or ""
         table = _load(source, config, split, revision, str(cache_root() / "datasets" / version))
     check_columns(key, source, columns, columns_of(table.features.arrow_schema))
+    pa.default_memory_pool().release_unused()  # what the conversion to Arrow took
     # The fingerprint is that of the data as it was loaded: `datasets` keeps it by the files' names, sizes and times, or
     # the hub's commit. Of a file of a plain web server it knows the name alone.
     fingerprint = f"{table._fingerprint}{version}"
@@ -173,6 +178,8 @@ def _of_files(source: str, split: str, cache: str) -> Dataset:
         first = url_files(source)[0] if "://" in source else sorted(glob(source, recursive=True) or [source])[0]
         names = [name for name in head_of_table(first) if name]
         options = {**options, "features": datasets.Features(dict.fromkeys(names, datasets.Value("string")))}
+    if module != "webdataset":  # which has rows, not tables: they would be held until there are so many
+        options = {**options, "writer_batch_size": _WRITTEN}
     return datasets.load_dataset(module, data_files={"train": source}, split=split, cache_dir=cache, **options)
 
 
@@ -211,6 +218,18 @@ def identities(rows: Rows, column: str | None, seed: int = 0) -> tuple[Array, Ar
             )
             place += 1
     return hashes, known
+
+
+def first_of_each(hashes: Array) -> Array:
+    """Whether a hash is the first of its kind, bool."""
+    order = np.argsort(hashes, kind="stable")
+    of_order = np.ones(len(hashes), np.bool_)
+    for start in range(1, len(hashes), _BATCH):
+        rows = hashes[order[start - 1 : start + _BATCH]]
+        of_order[start : start + _BATCH] = rows[1:] != rows[:-1]
+    found = np.empty_like(of_order)
+    found[order] = of_order
+    return found
 
 
 def in_share(hashes: Array, share: tuple[float, float]) -> Array:

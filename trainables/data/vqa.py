@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.artifacts import artifact
+from trainables.artifacts import artifact_in_parts
 from trainables.data.choices import Question, QuestionError, parse_question, spoken
-from trainables.data.gallery import Pixels, Progress, batches, write_pictures
+from trainables.data.gallery import Progress, batches, write_pictures
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport, hint
 from trainables.data.settings import OwnQuestions
@@ -21,7 +22,7 @@ from trainables.data.sources import Rows, identities, in_share, open_rows
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_STAGE_VERSION = 2  # raise it when the same data gives other arrays
 _BATCH = 1024
 
 
@@ -133,6 +134,7 @@ def prepare_questions(
         DataError: if the data cannot be used, saying why.
     """
     asked, report = open_questions(key, source, languages)
+    pixels = pixels.of_so_many(len(asked.items))
 
     def build(folder: Path) -> None:
         places = asked.places.copy()
@@ -164,11 +166,11 @@ def prepare_questions(
         "source": source.content(),
         "data": asked.rows.content(source.image),
         "languages": list(languages),
-        "pixels": [pixels.size, pixels.fit, pixels.interpolation],
+        "pixels": pixels.form,
         "tokenizer": tokenizer.fingerprint,
         "stage": _STAGE_VERSION,
     }
-    return artifact("questions", fields, build)
+    return artifact_in_parts("questions", fields, build, hopeless=DataError)
 
 
 def _check(key: str, asked: _Asked, report: DataReport, places: Array) -> None:
@@ -185,7 +187,7 @@ def _write_texts(folder: Path, asked: _Asked, kept: Array, widest: int, tokenize
     options = np.lib.format.open_memmap(folder / "options.npy", "w+", np.int32, shape)
     guesses: list[list[float]] = [[] for _ in asked.languages]
     with (
-        ArrayWriter(folder, "tokens", (tokenizer.context_length,), np.int32) as tokens,
+        ArrayWriter(folder / "tokens.npy", (tokenizer.context_length,), np.int32) as tokens,
         TextWriter(folder, "texts", 1) as texts,
     ):
         for places in batches(np.arange(len(kept)), _BATCH):

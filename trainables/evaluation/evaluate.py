@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Precision
-from trainables.data.mixture import Images
+from trainables.data.images import Images
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
 from trainables.evaluation.scored import Gallery, Quiz, Retrieved

@@ -15,8 +15,8 @@ from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
 from tests.own_data import Item, save_per_language, save_wide
 from trainables.data.captions import prepare_captions
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.models.tokenizer import Tokenizer

@@ -31,8 +31,8 @@ from tests.trainables.data.forms import (
     write_lines,
 )
 from trainables.data.captions import prepare_captions, training_texts
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages, Texts
 from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions, WideCaptions

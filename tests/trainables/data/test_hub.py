@@ -24,8 +24,8 @@ NAME = "owner/set"
 PREPARE = """
 import json, sys, time
 from trainables.data.captions import prepare_captions
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages
 from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions

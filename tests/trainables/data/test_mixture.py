@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.mixture import JoinedImages, load_training, prepare_mixture
+from trainables.data.images import JoinedImages
+from trainables.data.mixture import load_training, prepare_mixture
 from trainables.data.prepared import CaptionedImages
 
 LANGUAGES = ("en", "ja", "ar")

@@ -30,9 +30,8 @@ from tests.trainables.data.forms import (
 )
 from trainables.artifacts import cache_root
 from trainables.data.captions import prepare_captions
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
-from trainables.data.pictures import PictureError, read_picture
+from trainables.data.pictures import PictureError, Pixels, read_picture
 from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.models.tokenizer import Tokenizer

@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from tests.own_data import SPOKEN, cvqa_rows, save_cvqa
 from trainables.data.choices import QuestionError, parse_label, parse_options, spoken
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import VisualQuestions
 from trainables.data.report import DataError
 from trainables.data.settings import OwnQuestions
