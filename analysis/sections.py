@@ -1,0 +1,32 @@
+"""The sections of a study's notebook, in their order. A new one is one entry."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Section(NamedTuple):
+    """A heading, a sentence or two on how to read what follows, and the code of a cell.
+
+    Neither says anything of a particular study: what does is computed by the code, and shown by functions that escape it.
+    """
+
+    title: str
+    text: str
+    code: str
+
+
+SECTIONS = (
+    Section(
+        "The study",
+        "What was searched, with which teacher, how far it is and what went wrong.",
+        """
+from analysis.load import load_study
+from analysis.overview import overview
+
+%config InlineBackend.figure_formats = ["retina"]
+data = load_study("..")
+overview(data)
+""",
+    ),
+)
