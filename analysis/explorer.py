@@ -28,7 +28,7 @@ KINDS = {
 }
 TASKS = ("Retrieval mAP (%)", "VQA accuracy (%)")
 _SPARE = ("retrieval_map", "vqa_std")  # axes of a study that has one objective
-_DIGITS = 4
+_DIGITS = 3
 # Matplotlib's markers as SVG paths around 0, 0.
 _PATHS = {
     "o": "M-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0z",
@@ -76,7 +76,7 @@ def payload(data: StudyData) -> dict[str, Any]:
             "name": row["trial"],
             "look": strategies.index(row["strategy"]),
             "kind": list(KINDS).index(row["kind"]),
-            "at": _rounded(place),
+            "at": place.tolist(),
             "bar": _bar(row, axes),
             "words": " ".join(in_sentences(json.loads(row["recipe"]))),
             "scores": _scores(row, metrics),
@@ -86,8 +86,10 @@ def payload(data: StudyData) -> dict[str, Any]:
         for row, place in zip(trials.to_dict("records"), places, strict=True)
     ]
     teacher = _teacher(data, axes, metrics, languages)
-    ranges = _ranges([*places, *([teacher["at"]] if teacher and teacher["at"] else [])])
     on_front = (trials["kind"] == "front").to_numpy()
+    barred = [row for row in [*rows, teacher] if row and row["at"] and row["bar"] and row.get("kind", 0) == 0]
+    ends = [[row["at"][0], end] for row in barred for end in row["bar"]]
+    ranges = _ranges([*places, *ends, *([teacher["at"]] if teacher and teacher["at"] else [])])
     return {
         "axes": [shown(name).axis(way) for name, way in axes.items()],
         "range": ranges,
@@ -139,9 +141,9 @@ def _teacher(
     if data.teacher is None:
         return None
     scored = data.teacher.metrics["validation"]
-    at = _rounded(shown(name).of(scored.get(name, np.nan)).item() for name in axes)
+    at = [shown(name).of(scored.get(name, np.nan)).item() for name in axes]
     return {
-        "at": None if None in at else at,
+        "at": at if np.isfinite(at).all() else None,
         "bar": _bar(scored, axes),
         "path": _STAR,
         "scores": _scores(scored, metrics),

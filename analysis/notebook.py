@@ -119,18 +119,20 @@ def execute(notebook: NotebookNode, folder: Path) -> str | None:
 
     package = str(Path(__file__).resolve().parents[1])
     with tempfile.TemporaryDirectory() as own:  # of the kernel: neither its files nor its settings are the user's
-        manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), connection_file=f"{own}/kernel.json")
+        manager = AsyncKernelManager(
+            kernel_spec_manager=ThisPython(), connection_file=f"{own}/kernel.json", transport="ipc"
+        )
         client = NotebookClient(notebook, km=manager, timeout=None, resources={"metadata": {"path": str(folder)}})
         client.record_timing = False
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": own, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
-            client.execute(env=os.environ | environment)
+            client.execute(env=os.environ | environment, cleanup_kc=True)
         except CellExecutionError as error:
             title = notebook.cells[_failed(notebook)].metadata["section"]
             return f"the section '{title}' failed: {error.ename}: {' '.join(str(error.evalue).split())[:300]}"
         except DeadKernelError:
-            return "the kernel died, perhaps out of memory"
+            return "the kernel died: it was interrupted, or out of memory"
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
@@ -147,7 +149,9 @@ def export(notebook: NotebookNode, name: str) -> str:
     from analysis.page import asset, render
 
     loader = PackageLoader("analysis", "web")
-    exporter = HTMLExporter(template_name="basic", template_file="cells.html.j2", extra_loaders=[loader])
+    exporter = HTMLExporter(
+        template_name="basic", template_file="cells.html.j2", extra_loaders=[loader], exclude_anchor_links=True
+    )
     body, _ = exporter.from_notebook_node(notebook)
     colours = HtmlFormatter().get_style_defs(".highlight")
     return render("study.html.j2", {"title": name, "body": body, "colours": colours}, asset("explorer.js"))

@@ -24,9 +24,28 @@ SECTIONS = (
 from analysis.load import load_study
 from analysis.overview import overview
 
+%matplotlib inline
 %config InlineBackend.figure_formats = ["retina"]
 data = load_study("..")
 overview(data)
+""",
+    ),
+    Section(
+        "The front",
+        "The recipes that no other one beats in both objectives.",
+        """
+from analysis.figures.front import pareto
+
+pareto(data)
+""",
+    ),
+    Section(
+        "The front to explore",
+        "Hover over a trial, or step through them with the arrow keys; a click or Enter shows its languages.",
+        """
+from analysis.explorer import explorer
+
+explorer(data)
 """,
     ),
 )

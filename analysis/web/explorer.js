@@ -91,7 +91,7 @@
       svg.append(ring);
     }
 
-    const described = (scored) => data.metrics.map((name, k) => `${name} ${shown(scored.scores[k])}`).join(", ");
+    const described = (scored, between = ", ") => data.metrics.map((name, k) => `${name}: ${shown(scored.scores[k])}`).join(between);
     const title = (trial) => `Trial ${trial.name} · ${data.looks[trial.look].label} · ${data.kinds[trial.kind].label}`;
 
     function point(index, isPointer) {
@@ -100,7 +100,7 @@
       ring.setAttribute("cx", x);
       ring.setAttribute("cy", y);
       ring.setAttribute("visibility", "visible");
-      tip.replaceChildren(make("strong", {}, title(trial)), make("p", {}, described(trial)), make("p", {}, trial.words));
+      tip.replaceChildren(make("strong", {}, title(trial)), make("p", { class: "scores" }, described(trial, "\n")), make("p", {}, trial.words));
       tip.hidden = false;
       const factor = svg.clientWidth / WIDTH, isRight = x > WIDTH / 2;
       tip.style.left = `${Math.max(0, x * factor + (isRight ? -14 - tip.offsetWidth : 14))}px`;
