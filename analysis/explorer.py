@@ -73,7 +73,7 @@ def payload(data: StudyData) -> dict[str, Any]:
     languages = _by_language(data)
     rows = [
         {
-            "name": row["trial"],
+            "name": str(row["number"]),
             "look": strategies.index(row["strategy"]),
             "kind": list(KINDS).index(row["kind"]),
             "at": place.tolist(),

@@ -86,8 +86,7 @@ _WENT = {"unreadable": "cannot be read and is left out", "failed": "failed", "in
 
 
 def _aims(data: StudyData) -> str:
-    ways = {"maximise": "as much as possible of", "minimise": "as little as possible of"}
-    wanted = [f"{ways[way]} {name}" for name, way in data.objectives.items()]
+    wanted = [f"{way} {name}" for name, way in data.objectives.items()]
     bounds = [
         f"{name} {'at least' if side == 'min' else 'at most'} {value:g}"
         for name, bound in data.constraints.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -120,18 +119,13 @@ def figures(report: RecipeReport) -> dict[str, Figure]:
     }
 
 
-def page(report: RecipeReport, drawn: Mapping[str, Figure]) -> str:
-    """The report as one HTML file."""
-    pictures = {}
-    for name, figure in drawn.items():
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=160)
-        pictures[name] = data_url(content.getvalue())
+def page(report: RecipeReport, pictures: Mapping[str, bytes]) -> str:
+    """The report as one HTML file; ``pictures``: PNGs of its figures, by their names."""
     values = {
         "title": f"Trial {int(report.trial)} of {report.data.name}",
         "report": report,
         "recipe": json.dumps(report.recipe, indent=1, ensure_ascii=False),
-        "pictures": pictures,
+        "pictures": {name: data_url(picture) for name, picture in pictures.items()},
         "scores": _table(report.scores),
         "languages": _table(report.languages.rename(columns=_HEADINGS)),
         "cases": list(_cases(report)),

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from analysis.commands import CommandError, command_parser, run_command, study_folder
 
@@ -22,10 +24,17 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from analysis.examples import Example
     from analysis.load import StudyData
     from analysis.recipe_report import RecipeReport
 
 _NEAREST = 3
+_CASES = {
+    ("retrieval", "best"): "Most right retrieval",
+    ("retrieval", "worst"): "Most wrong retrieval",
+    ("vqa", "best"): "Most right answer",
+    ("vqa", "worst"): "Most wrong answer",
+}
 _HEADINGS = {"vqa": "VQA acc. %", "retrieval": "retrieval mAP %", "retrieval_teacher": "teacher", "vqa_teacher": "teacher"}
 
 
@@ -58,10 +67,11 @@ def _run(options: argparse.Namespace) -> int:
     report = gather(data, trial)
     target = folder / "report" / f"trial-{trial}"
     target.parent.mkdir(exist_ok=True)
-    drawn = figures(report)
-    write_atomically(target.with_suffix(".html"), page(report, drawn).encode())
-    for name, figure in drawn.items():
+    pictures = {}
+    for name, figure in figures(report).items():
         save(figure, f"{target}-{name}")
+        pictures[name] = Path(f"{target}-{name}.png").read_bytes()
+    write_atomically(target.with_suffix(".html"), page(report, pictures).encode())
     if options.json:
         print(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
     else:
@@ -100,17 +110,14 @@ def _print(report: RecipeReport) -> None:
         console.print(f"  {sentence}", soft_wrap=True)
     console.print(_table(report.scores))
     if report.languages[["retrieval", "vqa"]].notna().any(axis=None):
-        console.print(_table(report.languages.rename(columns={"language": "language"}), _HEADINGS))
+        console.print(_table(report.languages, _HEADINGS))
     if report.confirmed:
         again = f"Trained again with {report.confirmed.seeds} new seeds"
         console.print(f"{again}: it keeps its place with a chance of {report.confirmed.support:.0%}.")
     for note in report.notes:
         console.print(note, soft_wrap=True)
-    worst = [example for example in report.examples if example.case == "worst"]
-    for language in dict.fromkeys(example.language for example in worst[:1]):
-        for example in (each for each in worst if each.language == language):
-            task = "retrieval" if example.task == "retrieval" else "question"
-            console.print(f"Most wrong {task} in {language}: {example.text} ({example.score:.3g})", soft_wrap=True)
+    for example in _telling(report.examples):
+        console.print(f"{_CASES[example.task, example.case]} in {example.language}: {example.text}", soft_wrap=True)
 
 
 def _table(frame: pd.DataFrame, headings: dict[str, str] | None = None) -> Table:
@@ -122,8 +129,21 @@ def _table(frame: pd.DataFrame, headings: dict[str, str] | None = None) -> Table
         heading = (headings or {}).get(name, name.replace("_", " "))
         table.add_column(heading, justify="right" if place else "left")
     for row in kept.itertuples(index=False):
-        table.add_row(*(f"{cell:.3g}" if isinstance(cell, float) and cell == cell else "" if cell != cell else str(cell) for cell in row))
+        table.add_row(*map(_cell, row))
     return table
+
+
+def _cell(value: Any) -> str:
+    return str(value) if not isinstance(value, float) else "" if math.isnan(value) else f"{value:.3g}"
+
+
+def _telling(examples: Sequence[Example]) -> list[Example]:
+    """The first case of each kind in the first language that has any: the rest is in the page, with pictures."""
+    kinds: dict[tuple[str, str], Example] = {}
+    for example in examples:
+        if example.language == examples[0].language:
+            kinds.setdefault((example.task, example.case), example)
+    return [example for kind, example in kinds.items() if kind in _CASES]
 
 
 if __name__ == "__main__":

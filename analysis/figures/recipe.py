@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from analysis.load import StudyData
 from analysis.style import FAINT, INK, ROW, caption, explain, headline, key, look, series, styled
@@ -15,13 +18,15 @@ from analysis.units import shown
 
 _CURVES = ("retrieval_map", "vqa_accuracy", "vqa_std")
 _LOSS = "loss_"
+_LABEL = 30  # letters in a line of an axis's label
 TASKS = {"retrieval": "Retrieval mAP (%)", "vqa": "VQA accuracy (%)"}
 
 
 def learning(data: StudyData, trial: str) -> Figure:
     """Scores and losses of a trial over its training steps, beside those of the study's other trials.
 
-    Reports at rungs, hollow, are scored on fewer items than the last one, filled. The dashed line is the teacher. Losses
+    Reports at rungs, hollow and joined, are scored on fewer items than the last one, filled: the two do not compare. The
+    dashed line is the teacher on all items. Losses
     are as the strategies define them, unweighted, on a logarithmic axis; ``total`` is their weighted sum.
     """
     reports = data.reports.sort_values("step", kind="stable")
@@ -33,25 +38,29 @@ def learning(data: StudyData, trial: str) -> Figure:
         for axes, metric in zip(scores, _CURVES, strict=True):
             unit = shown(metric)
             others = reports[reports["trial"] != trial]
-            for _, other in others.groupby("trial"):
-                axes.plot(other["step"], unit.of(other[metric]), color=FAINT, alpha=0.25, linewidth=0.8, zorder=1)
-            axes.plot(own["step"], unit.of(own[metric]), color=colour, linewidth=2, zorder=3)
+            # A gap between trials keeps all of them one line, which draws thousands as fast as a few.
+            faint = {"marker": ".", "ms": 4, "mew": 0, "color": FAINT, "alpha": 0.4, "zorder": 1}
+            axes.plot(*_gapped(others[~others["final"]], metric), linewidth=0.8, **faint)
+            ends = others[others["final"]]
+            axes.plot(ends["step"], unit.of(ends[metric]), ls="", **faint)
             for is_final, fill in ((False, "white"), (True, colour)):
                 part = own[own["final"] == is_final]
-                mark = {"ls": "", "marker": "o", "mec": colour, "mew": 1.6, "ms": 6.5, "zorder": 4}
+                mark = {"marker": "o", "color": colour, "mec": colour, "mew": 1.6, "ms": 6.5, "zorder": 4}
                 axes.plot(part["step"], unit.of(part[metric]), mfc=fill, **mark)
             if data.teacher and np.isfinite(of_teacher := data.teacher.metrics["validation"].get(metric, np.nan)):
                 axes.axhline(float(unit.of(of_teacher)), color=INK, linestyle="--", linewidth=1, zorder=2)
-            axes.set(xlabel="steps", ylabel=unit.axis())
+            axes.set(xlabel="steps", ylabel=textwrap.fill(unit.axis(), _LABEL))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _draw_losses(losses, own)
         keys = [
             key(f"trial {int(trial)}", ls="-", color=colour, mfc="white", mec=colour),
-            key("other trials", ls="-", marker="", color=FAINT, alpha=0.5),
+            key("other trials", ls="-", marker=".", color=FAINT, alpha=0.6),
             key("teacher", ls="--", marker="", color=INK),
         ]
         figure.legend(handles=keys, loc="outside upper right", ncols=3)
         headline(figure, f"Trial {int(trial)} of {data.name} over its training")
-        caption(figure, "Validation. Hollow: a rung, scored on fewer items; filled: the end, scored on all.")
+        rungs = "Hollow: rungs, scored on fewer items, where retrieval is easier; filled: the end, scored on all, not comparable"
+        caption(figure, f"Validation. {rungs}.")
     return figure
 
 
@@ -93,6 +102,14 @@ def language_scores(data: StudyData, trial: str, split: str = "validation") -> p
         table[f"retrieval{suffix}"] = 100.0 * rows[["map_i2t", "map_t2i"]].mean(axis=1, skipna=False).to_numpy()
         table[f"vqa{suffix}"] = 100.0 * rows["vqa_accuracy"].to_numpy()
     return table[["language", *(f"{task}{suffix}" for task in TASKS for suffix in ("", "_teacher"))]]
+
+
+def _gapped(reports: pd.DataFrame, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and shown scores of several trials, with a NaN between one trial and the next."""
+    steps, scores = reports["step"].to_numpy(dtype=float), shown(metric).of(reports[metric])
+    order = np.argsort(reports["trial"].to_numpy(dtype=str), kind="stable")
+    starts = np.flatnonzero(np.diff(np.unique(reports["trial"].to_numpy(dtype=str)[order], return_inverse=True)[1])) + 1
+    return np.insert(steps[order], starts, np.nan), np.insert(scores[order], starts, np.nan)
 
 
 def _draw_losses(axes: Axes, own: pd.DataFrame) -> None:
