@@ -76,7 +76,10 @@ def _run(options: argparse.Namespace) -> int:
     _write(notebook, path)
     print(f"Notebook: {path}")
     if failure:
-        print(f"analysis.notebook: {failure}; the notebook has the whole of it, study.html was not written", file=sys.stderr)
+        print(
+            f"analysis.notebook: {failure}; the notebook has the whole of it, study.html was not written",
+            file=sys.stderr,
+        )
         return 1
     page = path.with_suffix(".html")
     from analysis.files import write_atomically

@@ -40,7 +40,9 @@ _SETTINGS = {
 
 def overview(data: StudyData) -> Html:
     """The study's state, its teacher and student, its settings and versions, and what went wrong."""
-    found = Html.paragraph(f"{data.name}: {_aims(data)}, in {len(data.languages)} languages: {', '.join(data.languages)}.")
+    found = Html.paragraph(
+        f"{data.name}: {_aims(data)}, in {len(data.languages)} languages: {', '.join(data.languages)}."
+    )
     found += Html.points([*state(data), *troubles(data)])
     if data.teacher:
         found += _sizes(data)
@@ -103,7 +105,9 @@ def _sizes(data: StudyData) -> Html:
     rows = []
     for split, scored in data.teacher.metrics.items():
         scores = {shown(name).axis(): shown(name).of(scored.get(name, float("nan"))).item() for name in metrics}
-        rows.append({"": f"teacher ({data.teacher.family}), {split}", "parameters, M": data.teacher.parameters / 1e6, **scores})
+        rows.append(
+            {"": f"teacher ({data.teacher.family}), {split}", "parameters, M": data.teacher.parameters / 1e6, **scores}
+        )
     if len(students):
         rows.append({"": "student", "parameters, M": float(students.iloc[0]) / 1e6})
     return table(pd.DataFrame(rows), "Teacher and student")

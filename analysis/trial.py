@@ -35,7 +35,12 @@ _CASES = {
     ("vqa", "best"): "Most right answer",
     ("vqa", "worst"): "Most wrong answer",
 }
-_HEADINGS = {"vqa": "VQA acc. %", "retrieval": "retrieval mAP %", "retrieval_teacher": "teacher", "vqa_teacher": "teacher"}
+_HEADINGS = {
+    "vqa": "VQA acc. %",
+    "retrieval": "retrieval mAP %",
+    "retrieval_teacher": "teacher",
+    "vqa_teacher": "teacher",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +97,11 @@ def find_trial(data: StudyData, name: str) -> str:
         if trials.empty:
             raise CommandError(f"no trial {name} in {data.path}: the study has no trials yet")
         there_are = f"there are {len(trials)}, from {trials.index.min()} to {trials.index.max()}"
-        near = sorted(trials.index, key=lambda other: (abs(other - number), other))[:_NEAREST] if number is not None else []
+        near = (
+            sorted(trials.index, key=lambda other: (abs(other - number), other))[:_NEAREST]
+            if number is not None
+            else []
+        )
         hint = f"the nearest are {', '.join(map(str, sorted(near)))}; " if near else ""
         raise CommandError(f"no trial {name} in {data.path}: {hint}{there_are}")
     row = trials.loc[number]

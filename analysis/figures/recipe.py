@@ -134,7 +134,9 @@ def _finding(scores: pd.DataFrame, trial: str) -> str:
 
 def _kept(scores: pd.DataFrame) -> Iterator[str]:
     for task, name in (("retrieval", "retrieval mAP"), ("vqa", "VQA accuracy")):
-        shares = (scores[task] / scores[f"{task}_teacher"].where(scores[f"{task}_teacher"] > 0)).set_axis(scores["language"])
+        shares = (scores[task] / scores[f"{task}_teacher"].where(scores[f"{task}_teacher"] > 0)).set_axis(
+            scores["language"]
+        )
         if shares.notna().any():
             least = shares.idxmin()
             yield f"{100 * shares.mean():.0f} % of the teacher's {name} (least: {least}, {100 * shares[least]:.0f} %)"
