@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from analysis.figures import pareto, save
+from analysis.figures.front import pareto
 from analysis.load import StudyData, front, load_study, write_results
+from analysis.style import save
 
 _SCORES = ("VQA acc.", "VQA variance")
 _COLUMNS = ("trial", "strategy", "validation: mAP", *_SCORES, "lift kept", "test: mAP", *_SCORES)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 
-from analysis.load import load_study, write_results
+from analysis.load import StudyData, load_study, write_results
 
 if TYPE_CHECKING:
     from conftest import StudyFolder
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def unreadable(data: StudyData, trial: str) -> str:
+    """The reason of the one trial that cannot be read."""
+    (row,) = data.trials[data.trials["state"] == "unreadable"].to_dict("records")
+    assert (row["trial"], row["feasible"], row["on_front"]) == (trial, False, False)
+    return str(row["reason"])
 
 
 def test_frames_hold_what_the_ledger_holds(study_folder: StudyFolder) -> None:
@@ -99,12 +107,13 @@ def test_a_torn_last_line_is_dropped(study_folder: StudyFolder) -> None:
         pd.testing.assert_frame_equal(load_study(study_folder.path).reports, whole)
 
 
-def test_a_torn_line_before_the_last_is_an_error(study_folder: StudyFolder) -> None:
+def test_a_torn_line_before_the_last_makes_its_trial_unreadable(study_folder: StudyFolder) -> None:
     reports = study_folder.teacher().trial(0, state=None) / "reports.jsonl"
     first, last = reports.read_text(encoding="utf-8").splitlines()
     reports.write_text(f"{first[:20]}\n{last}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"00000/reports\.jsonl, line 1: Invalid JSON"):
-        load_study(study_folder.path)
+    study_folder.trial(1)
+    assert load_study(study_folder.path).trials["on_front"].tolist() == [False, True]
+    assert "00000/reports.jsonl, line 1: Invalid JSON" in unreadable(load_study(study_folder.path), "00000")
 
 
 def test_steps_reported_again_after_a_resume_count_once(study_folder: StudyFolder) -> None:
@@ -153,12 +162,14 @@ def test_a_missing_or_malformed_file_is_named(study_folder: StudyFolder) -> None
         good = path.read_text(encoding="utf-8")
         for text, message in cases:
             write(path, text)
+            if name.startswith("trials"):
+                assert re.search(message, unreadable(load_study(study_folder.path), "00004"))
+                continue
             with pytest.raises(ValueError, match=f"(?s){message}"):
                 load_study(study_folder.path)
         write(path, good)
     (folder / "recipe.json").unlink()
-    with pytest.raises(ValueError, match=r"00004/recipe\.json: No such file"):
-        load_study(study_folder.path)
+    assert "00004/recipe.json: No such file" in unreadable(load_study(study_folder.path), "00004")
 
 
 def test_a_study_that_has_not_begun_has_typed_empty_frames(study_folder: StudyFolder) -> None:
