@@ -71,6 +71,7 @@ def payload(data: StudyData) -> dict[str, Any]:
     strategies = in_order(trials["strategy"])
     metrics = [name for name in dict.fromkeys((*data.objectives, "vqa_accuracy", *data.constraints)) if name in trials]
     languages = _by_language(data)
+    scores = np.column_stack([shown(name).of(trials[name].astype(float)) for name in metrics])
     rows = [
         {
             "name": str(row["number"]),
@@ -79,11 +80,11 @@ def payload(data: StudyData) -> dict[str, Any]:
             "at": place.tolist(),
             "bar": _bar(row, axes),
             "words": " ".join(in_sentences(json.loads(row["recipe"]))),
-            "scores": _scores(row, metrics),
+            "scores": _rounded(scored),
             "test": _scores(data.test_metrics.get(row["trial"]), metrics),
             "languages": languages.get(row["trial"]),
         }
-        for row, place in zip(trials.to_dict("records"), places, strict=True)
+        for row, place, scored in zip(trials.to_dict("records"), places, scores, strict=True)
     ]
     teacher = _teacher(data, axes, metrics, languages)
     on_front = (trials["kind"] == "front").to_numpy()
@@ -128,11 +129,10 @@ def _by_language(data: StudyData) -> dict[str, list[list[float | None]]]:
     scores = data.by_language[data.by_language["split"] == "validation"]
     both = scores[["map_i2t", "map_t2i"]].mean(axis=1, skipna=False)
     tasks = scores.assign(retrieval=100.0 * both, vqa=100.0 * scores["vqa_accuracy"])
-    found = {}
-    for trial, rows in tasks.groupby("trial", sort=False):
-        ordered = rows.drop_duplicates("language").set_index("language").reindex(list(data.languages))
-        found[str(trial)] = [_rounded(ordered[task]) for task in ("retrieval", "vqa")]
-    return found
+    tasks = tasks.drop_duplicates(["trial", "language"])
+    tables = [tasks.pivot(index="trial", columns="language", values=task) for task in ("retrieval", "vqa")]
+    rows = [table.reindex(columns=list(data.languages)).to_numpy(dtype=float) for table in tables]
+    return {str(trial): [_rounded(row[place]) for row in rows] for place, trial in enumerate(tables[0].index)}
 
 
 def _teacher(

@@ -85,6 +85,7 @@ class Report(Record):
     seconds: float
     final: bool
     metrics: Numbers
+    losses: Numbers = {}
 
 
 class Result(Record):

@@ -82,8 +82,8 @@ class StudyData:
     file that cannot be read has the state unreadable, the reason, and nothing else.
 
     ``by_language`` is long: trial (or ``teacher``), split (validation, test), language, ``LANGUAGE_SCORES``
-    and vqa_items. ``reports`` has a row a report: trial, step, seconds, final, a column a metric.
-    ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
+    and vqa_items. ``reports`` has a row a report: trial, step, seconds, final, a column a metric, and loss_NAME for
+    a loss. ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
     ``confirmations`` has the validation metrics of each further training that a trial's recipe completed.
 
     Scores are shares of 1; ``vqa_variance`` and its standard error ``vqa_variance_noise`` are in squared
@@ -101,6 +101,12 @@ class StudyData:
     reports: pd.DataFrame
     test_metrics: dict[str, dict[str, float]]
     confirmations: dict[str, list[dict[str, float]]]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why it cannot be read, by trial, of those with a file that is missing or malformed."""
+        rows = self.trials[self.trials["state"] == "unreadable"]
+        return dict(zip(rows["trial"], rows["reason"], strict=True))
 
 
 def load_study(path: str | Path) -> StudyData:
@@ -242,7 +248,12 @@ def _report_rows(trial: TrialFiles) -> list[dict[str, Any]]:
     # A trial that goes on from a checkpoint reports the steps since then again: the later report holds.
     latest = {(report.step, report.final): report for report in trial.reports}
     return [
-        {**as_numbers(report.metrics), "trial": trial.name, **report.model_dump(exclude={"metrics"})}
+        {
+            **as_numbers({f"loss_{name}": loss for name, loss in report.losses.items()}),
+            **as_numbers(report.metrics),
+            "trial": trial.name,
+            **report.model_dump(exclude={"metrics", "losses"}),
+        }
         for report in latest.values()
     ]
 

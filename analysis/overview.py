@@ -53,17 +53,18 @@ def state(data: StudyData) -> list[str]:
     """How far the study is: lines for a list."""
     counts = data.trials["state"].value_counts()
     parts = [f"{counts[name]} {words}" for name, words in _STATES.items() if name in counts]
-    lines = [f"{len(data.trials)} trials: {', '.join(parts)}." if parts else "No trial has begun."]
+    lines = [f"{_counted(len(data.trials), 'trial')}: {', '.join(parts)}." if parts else "No trial has begun."]
     if not (data.path / "results" / "front.json").exists():
         lines.append("The study has not ended: all that follows is as of now, and may change.")
     members = int(data.trials["on_front"].sum())
     if members:
-        lines.append(f"{members} {'recipe is' if members == 1 else 'recipes are'} on the front.")
+        lines.append(f"{_counted(members, 'recipe')} {'is' if members == 1 else 'are'} on the front.")
     elif len(data.trials):
         lines.append("The front is empty: no trial is complete and meets the constraints.")
     trainings = sum(map(len, data.confirmations.values()))
     if trainings:
-        lines.append(f"{len(data.confirmations)} recipes were trained again with new seeds, {trainings} times in all.")
+        again = _counted(len(data.confirmations), "recipe")
+        lines.append(f"{again} {'was' if len(data.confirmations) == 1 else 'were'} trained again, with {trainings} new seeds in all.")
     elif members:
         lines.append("No recipe was trained again: how much seeds differ is not known.")
     if members and not data.test_metrics:
@@ -85,6 +86,10 @@ def troubles(data: StudyData) -> list[str]:
 
 
 _WENT = {"unreadable": "cannot be read and is left out", "failed": "failed", "infeasible": "did not fit"}
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _aims(data: StudyData) -> str:

@@ -107,20 +107,26 @@ def styled() -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """``text`` from data, for a figure: matplotlib would read what stands between two dollars as a formula."""
+    return text.replace("$", r"\$")
+
+
 def headline(figure: Figure, finding: str) -> None:
     """The title: a sentence that says what the figure shows, as the data has it."""
-    text = _wrapped(figure, finding, _TITLE * _BOLD_LETTER)
+    text = plain(_wrapped(figure, finding, _TITLE * _BOLD_LETTER))
     figure.suptitle(text, x=0.01, ha="left", fontsize=_TITLE, fontweight="bold")
 
 
 def caption(figure: Figure, text: str) -> None:
     """Below the axes: which study and split, and what bars, lines and marks mean."""
-    figure.supxlabel(_wrapped(figure, text, _CAPTION * _LETTER), x=0.01, ha="left", fontsize=_CAPTION, color="#5A5A5A")
+    text = plain(_wrapped(figure, text, _CAPTION * _LETTER))
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=_CAPTION, color="#5A5A5A")
 
 
 def explain(axes: Axes, sentence: str) -> None:
     """Empty axes, with a sentence that says why there is nothing."""
-    axes.text(0.5, 0.5, textwrap.fill(sentence, 44), transform=axes.transAxes, ha="center", va="center", color=FAINT)
+    axes.text(0.5, 0.5, plain(textwrap.fill(sentence, 44)), transform=axes.transAxes, ha="center", va="center", color=FAINT)
     axes.set(xticks=[], yticks=[])
 
 
@@ -134,7 +140,7 @@ def empty_figure(sentence: str) -> Figure:
 
 def key(label: str, **style: Any) -> Line2D:
     """An entry of a legend: a mark without a line unless ``style`` says otherwise."""
-    return Line2D([], [], label=label, **{"ls": "", "marker": "o", **style})
+    return Line2D([], [], label=plain(label), **{"ls": "", "marker": "o", **style})
 
 
 def strategy_keys(strategies: Iterable[str]) -> list[Line2D]:
