@@ -155,7 +155,7 @@ def selection(data: StudyData) -> pd.DataFrame:
     }
     rows = []
     for trial, row in chosen.iterrows():
-        scored: dict[str, Mapping[str, Any]] = {
+        scored: dict[str, Mapping[Any, Any]] = {
             "validation": row.to_dict(),
             "test": data.test_metrics.get(str(trial), {}),
         }
@@ -214,7 +214,7 @@ def _in_words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _interval(scores: Mapping[str, Any], metric: str) -> dict[str, float]:
+def _interval(scores: Mapping[Any, Any], metric: str) -> dict[str, float]:
     """A score and its 95 % interval over items, as shown."""
     value = float(scores.get(metric, np.nan))
     margin = _95 * float(scores.get(f"{metric}_noise", np.nan))

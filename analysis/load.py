@@ -127,8 +127,7 @@ def load_study(path: str | Path) -> StudyData:
         file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
         summaries = {split: as_numbers(scores.summary) for split, scores in scored.items() if scores}
-        random_student = as_numbers(file.random_student.summary) if file.random_student else None
-        teacher = Teacher(file.family, file.parameters, summaries, random_student, file.chance, file.encoding)
+        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), file.chance, file.encoding)
         language_rows = _language_rows("teacher", scored)
     for trial in ledger:
         validation = trial.result.scores.validation if trial.result else None
@@ -226,6 +225,16 @@ def _read_trials(folder: Path) -> tuple[list[TrialFiles], list[dict[str, Any]]]:
     return ledger, unreadable
 
 
+def _random_student(file: TeacherFile) -> dict[str, float] | None:
+    if file.random_student is None:
+        return None
+    found = as_numbers(file.random_student.summary)
+    of_teacher = as_numbers(file.scores.validation.summary).get("vqa_accuracy", math.nan)
+    if file.chance is not None and of_teacher > file.chance:
+        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - file.chance) / (of_teacher - file.chance)
+    return found
+
+
 def _trial_row(trial: TrialFiles, constraints: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": trial.name, "number": int(trial.name), "state": "running"}
     metrics: Numbers = {}
@@ -275,7 +284,7 @@ def _frame(
     between = {name: kind for name, kind in named.items() if name not in first and name not in last}
     columns = {**first, **between, **last}
     frame = pd.DataFrame(rows, columns=list(columns))
-    for name in frame.columns.intersection(_TIMES):  # what is no time is missing
+    for name in [name for name in _TIMES if name in frame]:  # what is no time is missing
         frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True, errors="coerce")
     return frame.astype(columns)
 

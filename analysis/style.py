@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import as_file, files
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import seaborn as sns  # type: ignore[import-untyped, unused-ignore]
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -147,6 +148,12 @@ def strategy_keys(strategies: Iterable[str]) -> list[Line2D]:
     """Entries of a legend for strategies, in their order."""
     looks = map(look, in_order(strategies))
     return [key(each.label, marker=each.marker, color=each.colour, mec="white", mew=0.5, ms=7) for each in looks]
+
+
+def legend_beside(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
+    """A legend to the right of all axes, which make room for it; none without ``handles``."""
+    if handles:
+        figure.legend(handles=list(handles), title=title, loc="outside right center", alignment="left")
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -127,6 +127,7 @@ class _Stages:
                 scores, chance, student, student_parameters = stages.run(
                     "score_teacher", teacher, prepared, progress=advance
                 )
+                landmarks = stages.run("landmarks", teacher, prepared, student, progress=advance)
             if scores["summary"]["vqa_accuracy"] <= chance:
                 found = f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}"
                 if config.teacher.fit is None:
@@ -142,6 +143,7 @@ class _Stages:
                 "chance": chance,
                 "folder": str(teacher),
                 **_origin(config.teacher, teacher),
+                **landmarks,
             }
             refuse_another_teacher(self._ledger.folder, self._described)
             if not (self._ledger.folder / "teacher.json").exists():

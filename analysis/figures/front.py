@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import ArrayLike, NDArray
 
+from analysis.figures.edges import better_corner, front_edge, worst_corner
 from analysis.figures.labels import place_labels
 from analysis.fronts import directions_of, members, on_front
 from analysis.load import StudyData
 from analysis.pareto import Directions, nondominated
-from analysis.style import FAINT, INK, PAIR, caption, explain, headline, key, look, strategy_keys, styled
+from analysis.style import FAINT, INK, PAIR, caption, explain, headline, key, legend_beside, look, strategy_keys, styled
 from analysis.units import shown
 
 _LABEL = 46  # letters in a line of an axis's label
@@ -53,24 +54,13 @@ def pareto(data: StudyData, metrics: Sequence[str] = ()) -> Figure:
             _draw_members(right, placed["front"], table, seen)
         rows[0, 0].set_title("All trials", loc="left", fontsize="medium")
         rows[0, 1].set_title("The front from near", loc="left", fontsize="medium")
-        figure.legend(handles=_keys(data, groups, table), loc="outside right upper", alignment="left")
+        legend_beside(figure, _keys(data, groups, table))
         headline(figure, _finding(data, groups["front"], directions))
         caption(figure, _caption(data, table))
         for (_, right), pair in zip(rows, pairs, strict=True):
             seen = {name: directions[name] for name in pair}
             _name_members(right, _placed(groups["front"], *pair), table, seen)
     return figure
-
-
-def front_edge(x: ArrayLike, y: ArrayLike, left: float, top: float) -> NDArray[np.float64]:
-    """The corners [2N + 1, 2] of the staircase through N nondominated points, x [N] maximised, y minimised.
-
-    It comes from ``left``, turns at each point and leaves to ``top``: what lies above it, to its left, is
-    dominated. N is at least 1.
-    """
-    order = np.lexsort((np.asarray(y), np.asarray(x)))
-    xs, ys = np.asarray(x, dtype=float)[order], np.asarray(y, dtype=float)[order]
-    return np.column_stack([np.r_[left, np.repeat(xs, 2)], np.r_[np.repeat(ys, 2), top]])
 
 
 def _groups(data: StudyData, directions: Directions) -> dict[str, pd.DataFrame]:
@@ -123,10 +113,10 @@ def _label_axes(axes: Axes, directions: Directions) -> None:
     axes.set_ylabel(textwrap.fill(shown(y).axis(directions[y]), _LABEL))
 
 
-def _landmarks(data: StudyData) -> list[tuple[dict[str, float], dict[str, object]]]:
+def _landmarks(data: StudyData) -> list[tuple[dict[str, float], dict[str, Any]]]:
     if data.teacher is None:
         return []
-    found: list[tuple[dict[str, float], dict[str, object]]] = [
+    found: list[tuple[dict[str, float], dict[str, Any]]] = [
         (data.teacher.metrics["validation"], {"marker": "*", "s": 190})
     ]
     if data.teacher.random_student:
@@ -138,7 +128,7 @@ def _placed(trials: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return trials.assign(x=shown(x).of(trials[x].astype(float)), y=shown(y).of(trials[y].astype(float)))
 
 
-def _scatter(axes: Axes, points: pd.DataFrame, **style: object) -> list[PathCollection]:
+def _scatter(axes: Axes, points: pd.DataFrame, **style: Any) -> list[PathCollection]:
     """Draw ``points`` in the looks of their strategies, and return what was drawn."""
     if points.empty:
         return []
@@ -146,7 +136,13 @@ def _scatter(axes: Axes, points: pd.DataFrame, **style: object) -> list[PathColl
     looks = {strategy: look(strategy) for strategy in points["strategy"].unique()}
     palette = {strategy: each.colour for strategy, each in looks.items()}
     markers = {strategy: each.marker for strategy, each in looks.items()}
-    by_strategy = {"hue": "strategy", "style": "strategy", "palette": palette, "markers": markers, "legend": False}
+    by_strategy: dict[str, Any] = {
+        "hue": "strategy",
+        "style": "strategy",
+        "palette": palette,
+        "markers": markers,
+        "legend": False,
+    }
     sns.scatterplot(data=points, x="x", y="y", ax=axes, **by_strategy, **style)
     return [drawn for drawn in axes.collections[before:] if isinstance(drawn, PathCollection)]
 
@@ -159,11 +155,11 @@ def _hollow(drawn: list[PathCollection]) -> None:
 
 def _draw_intervals(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
     """95 % over items, of the training of the search."""
-    style = {"fmt": "none", "ecolor": INK, "elinewidth": 0.7, "capsize": 2.0, "zorder": 3}
+    style: dict[str, Any] = {"fmt": "none", "ecolor": INK, "elinewidth": 0.7, "capsize": 2.0, "zorder": 3}
     for metric, along in ((x, "xerr"), (y, "yerr")):
         measured = table[table[f"{metric}_low"].notna()]
         bars = [measured[metric] - measured[f"{metric}_low"], measured[f"{metric}_high"] - measured[metric]]
-        axes.errorbar(measured[x], measured[y], **{along: np.vstack(bars)}, **style)
+        axes.errorbar(measured[x], measured[y], **style, **dict[str, Any]({along: np.vstack(bars)}))
 
 
 def _draw_confirmed(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
@@ -177,7 +173,7 @@ def _draw_confirmed(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
             ends = row[f"{metric}_confirmed_low"], row[f"{metric}_confirmed_high"]
             if np.isfinite(ends).all():
                 draw(across, *ends, color=colour, linewidth=2.4, alpha=0.6, zorder=2.7)
-        axes.scatter(*centre, color=colour, edgecolor="white", linewidth=0.6, marker="d", s=34, zorder=3.5)
+        axes.scatter(centre[0], centre[1], s=34, marker="d", color=colour, edgecolor="white", linewidth=0.6, zorder=3.5)
 
 
 def _draw_edge(axes: Axes, front: pd.DataFrame, directions: Directions) -> None:
@@ -185,30 +181,21 @@ def _draw_edge(axes: Axes, front: pd.DataFrame, directions: Directions) -> None:
     if front.empty:
         return
     limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
-    x_sign, y_sign = _signs(directions)
-    seen = front[nondominated(front[["x", "y"]], dict(zip("xy", directions.values(), strict=True)))]
-    left, top = limits["xlim"][0 if x_sign > 0 else 1], limits["ylim"][1 if y_sign > 0 else 0]
-    edge = front_edge(x_sign * seen["x"], y_sign * seen["y"], x_sign * left, y_sign * top) * [x_sign, y_sign]
+    seen = front.loc[nondominated(front[["x", "y"]], directions), ["x", "y"]]
+    edge = front_edge(seen, directions, worst_corner(axes, directions))
     axes.plot(edge[:, 0], edge[:, 1], color=FAINT, linewidth=1.5, zorder=2, gid="front")
-    axes.fill_between(edge[:, 0], edge[:, 1], top, color=INK, alpha=0.035, linewidth=0, zorder=0)
+    axes.fill_between(edge[:, 0], edge[:, 1], edge[-1, 1], color=INK, alpha=0.035, linewidth=0, zorder=0)
     axes.set(**limits)
 
 
 def _name_members(axes: Axes, front: pd.DataFrame, table: pd.DataFrame, directions: Directions) -> None:
     """The members' numbers, on the far side of each, where there is no dominated trial to write over."""
-    x_sign, y_sign = _signs(directions)
     picks = dict(zip(table["number"], table["pick"], strict=True))
     wanted = front if len(front) <= _MOST_LABELS else front[[bool(picks[number]) for number in front["number"]]]
     texts = [_named(number, picks[number]) for number in wanted["number"]]
     x, y = directions
     avoid = np.vstack([front[["x", "y"]], table[[f"{x}_confirmed", f"{y}_confirmed"]].dropna()])
-    place_labels(axes, wanted[["x", "y"]], texts, (x_sign, -y_sign), avoid)
-
-
-def _signs(directions: Directions) -> tuple[float, float]:
-    """What turns the plane into one with x to maximise and y to minimise."""
-    x, y = directions.values()
-    return (1.0 if x == "maximise" else -1.0), (1.0 if y == "minimise" else -1.0)
+    place_labels(axes, wanted[["x", "y"]], texts, better_corner(directions), avoid)
 
 
 def _named(number: int, picked: str) -> str:
@@ -237,14 +224,14 @@ def _finding(data: StudyData, front: pd.DataFrame, directions: Directions) -> st
         return f"{data.name}: no trial is complete and feasible yet"
     best = {}
     for metric, way in directions.items():
-        row = front.loc[
-            front[metric].astype(float).idxmax() if way == "maximise" else front[metric].astype(float).idxmin()
-        ]
-        best[metric] = look(row["strategy"]).label
-    if len(set(best.values())) == 1 and len(front) > 1:
-        return f"{next(iter(best.values()))} is best in every objective, with {len(front)} trade-offs on the front"
+        values = front[metric].to_numpy(dtype=float)
+        at = int(values.argmax() if way == "maximise" else values.argmin())
+        best[metric] = look(front["strategy"].iloc[at]).label
+    one = next(iter(best.values()))
     if len(front) == 1:
-        return f"One recipe, of {next(iter(best.values()))}, is best in every objective"
+        return f"One recipe, of {one}, is best in every objective"
+    if len(set(best.values())) == 1:
+        return f"{one} holds every end of the front, of {len(front)} recipes"
     return "; ".join(
         f"{label} {_IS_BEST.get(metric, f'is best in {shown(metric).label}')}" for metric, label in best.items()
     )

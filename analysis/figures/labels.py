@@ -29,7 +29,9 @@ def place_labels(
     share a name. ``avoid`` [K, 2] are further points to keep clear of.
     """
     where = np.asarray(points, dtype=float).reshape(-1, 2)
-    axes.figure.draw_without_rendering()  # the layout, which decides what a point in the data is in pixels
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout, which decides what a point in the data is in pixels
     pixels = axes.transData.transform(where)
     others = axes.transData.transform(np.vstack([where, np.asarray(avoid, dtype=float).reshape(-1, 2)]))
     taken: list[Bbox] = []
@@ -64,7 +66,7 @@ def _placed(
             x, y = right * np.sign(side[0]), -up * np.sign(side[1])
             label = axes.annotate(
                 text,
-                point,
+                (float(point[0]), float(point[1])),
                 (distance * x, distance * y),
                 textcoords="offset points",
                 ha={1: "left", 0: "center", -1: "right"}[int(x)],

@@ -234,3 +234,23 @@ def test_unknown_numbers_are_null_in_the_front(study_folder: StudyFolder) -> Non
         (study_folder.path / "results" / "front.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
     assert front["members"][0]["validation"]["vqa_variance_noise"] is None
+
+
+def test_the_student_of_random_weights_keeps_the_lift_that_its_accuracy_has(study_folder: StudyFolder) -> None:
+    study_folder.teacher()
+    path = study_folder.path / "teacher.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["random_student"]["summary"]["vqa_accuracy"] = 0.27
+    write(path, json.dumps(content))
+    teacher = load_study(study_folder.path).teacher
+    assert teacher is not None
+    assert teacher.random_student is not None
+    assert teacher.random_student["vqa_lift_kept"] == pytest.approx((0.27 - 0.25) / (0.45 - 0.25))
+    assert teacher.encoding is not None
+    assert (teacher.encoding.student.image_ms, teacher.encoding.threads) == (1.0, 2)
+    for name in ("random_student", "encoding", "chance"):
+        del content[name]
+    write(path, json.dumps(content))
+    teacher = load_study(study_folder.path).teacher
+    assert teacher is not None
+    assert (teacher.random_student, teacher.encoding, teacher.chance) == (None, None, None)

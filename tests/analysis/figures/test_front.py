@@ -9,7 +9,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from analysis.figures.front import front_edge, pareto
+from analysis.figures.front import pareto
 from analysis.load import load_study
 from analysis.style import look, save
 
@@ -40,11 +40,6 @@ def intervals(figure: Figure, panel: int, along: int) -> list[list[float]]:
     bars = [c.get_segments() for c in figure.axes[panel].collections if hasattr(c, "get_segments")]
     bars = [bar[:, along].tolist() for group in bars for bar in group]
     return sorted(bar for bar in bars if bar[0] != bar[1])
-
-
-def test_the_edge_turns_at_every_point_on_its_dominated_side() -> None:
-    edge = front_edge([3.0, 1.0], [5.0, 2.0], left=0.0, top=9.0)
-    assert edge.tolist() == [[0, 2], [1, 2], [1, 5], [3, 5], [3, 9]]
 
 
 def test_the_front_line_passes_through_the_front_in_the_units_of_the_axes(study_folder: StudyFolder) -> None:
