@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from trainables.models.spec import ModelSpec
     from trainables.models.tokenizer import Tokenizer
 
-_SCORES_VERSION = 1  # raise it when the same model gets other scores
+_SCORES_VERSION = 2  # raise it when the same model gets other scores
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,12 @@ class Stages:
             VisualQuestions.load(questions),
             self._config.training.precision,
         )
-        return {"languages": found.languages, "summary": found.summary, "parameters": encoder.parameter_count()}
+        return {
+            "languages": found.languages,
+            "summary": found.summary,
+            "consistency": found.consistency,
+            "parameters": encoder.parameter_count(),
+        }
 
     def _score_once(self, teacher: Path, captions: Path, questions: Path) -> dict[str, Any]:
         """A teacher's scores, kept in the cache beside the teacher: studies share them."""

@@ -176,7 +176,11 @@ class _Training:
         scores: dict[str, Any] = {}
         captions, questions = self._captions, self._questions
         if evaluation := self._evaluated(captions, questions):
-            scores = {"languages": evaluation.languages, "summary": self._with_lift(evaluation.summary)}
+            scores = {
+                "languages": evaluation.languages,
+                "summary": self._with_lift(evaluation.summary),
+                "consistency": evaluation.consistency,
+            }
             with self._timed("evaluate"):
                 write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
             saved = self._state_file.parent

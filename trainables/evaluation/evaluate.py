@@ -13,6 +13,13 @@ from torch import Tensor
 from trainables.config import Precision
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
+from trainables.evaluation.consistency import (
+    DEPTH,
+    Matrix,
+    answer_consistency,
+    mean_of_pairs,
+    retrieval_consistency,
+)
 from trainables.evaluation.retrieval import RECALL_AT, ItemNoise, RetrievalScores, average_precision, retrieval_scores
 from trainables.evaluation.vqa import accuracies, choose, correct_answers, variance_noise, variance_over_languages
 from trainables.models.dual_encoder import DualEncoder
@@ -38,6 +45,7 @@ class Evaluation:
     languages: dict[str, dict[str, float]]
     summary: dict[str, float]
     similarities: Similarities
+    consistency: dict[str, Matrix]  # retrieval and vqa: languages by languages, in their order
 
 
 def subset(
@@ -88,7 +96,8 @@ def evaluate(
 
     The summary holds ``retrieval_map`` (mean over languages of the mean of both directions), ``vqa_accuracy``,
     ``vqa_variance`` in squared percentage points, and its root ``vqa_std``; ``retrieval_map_noise`` and
-    ``vqa_variance_noise`` are standard errors over items.
+    ``vqa_variance_noise`` are standard errors over items; ``retrieval_consistency`` and ``vqa_consistency`` are means
+    over pairs of languages, left out where no pair shares an item.
 
     Raises:
         FloatingPointError: if an embedding is not finite.
@@ -132,9 +141,9 @@ def evaluate(
             precision_here = np.full(len(present), np.nan)
             found, first = of_texts
             precision_here[present] = torch.where(first > 0, found, torch.nan).cpu().numpy()
-            shown = min(_SHOWN, len(gallery))
-            nearest = np.zeros((len(present), shown), np.int64)
-            nearest[present] = (texts @ gallery.T).topk(shown, dim=1).indices.cpu().numpy()
+            depth = min(DEPTH, len(gallery))
+            nearest = np.zeros((len(present), depth), np.int64)
+            nearest[present] = (texts @ gallery.T).topk(depth, dim=1).indices.cpu().numpy()
             precisions.append(precision_here)
             best.append(nearest)
             chosen.append(np.full((len(here), similarity.shape[1]), np.nan, np.float32))
@@ -150,7 +159,15 @@ def evaluate(
         "vqa_std": variance**0.5,
         "vqa_variance_noise": variance_noise(*answers, torch.Generator().manual_seed(_NOISE_SEED)),
     }
-    return Evaluation(languages, summary, Similarities(np.stack(precisions), np.stack(best), np.stack(chosen)))
+    consistency = {
+        "retrieval": retrieval_consistency(best, np.asarray(captions.present)),
+        "vqa": answer_consistency(answers[0].numpy(), asked),
+    }
+    for task, matrix in consistency.items():
+        if (mean := mean_of_pairs(matrix)) is not None:
+            summary[f"{task}_consistency"] = mean
+    shown = np.stack(best)[:, :, :_SHOWN]
+    return Evaluation(languages, summary, Similarities(np.stack(precisions), shown, np.stack(chosen)), consistency)
 
 
 def lift_kept(accuracy: float, teacher_accuracy: float, chance: float) -> float:

@@ -175,3 +175,21 @@ def test_lift_kept_is_the_share_of_the_teachers_lift_over_chance(accuracy: float
 def test_teacher_that_guesses_has_no_lift_to_keep() -> None:
     with pytest.raises(ValueError, match="does not beat chance"):
         lift_kept(0.5, teacher_accuracy=0.25, chance=0.25)
+
+
+def test_languages_agree_with_themselves_and_a_language_of_the_same_texts_agrees_with_its_twin(
+    teacher: DualEncoder, captions: CaptionedImages, few_questions: VisualQuestions, evaluation: Evaluation
+) -> None:
+    matrices = {task: np.array(matrix) for task, matrix in evaluation.consistency.items()}
+    assert set(matrices) == {"retrieval", "vqa"}
+    for task, matrix in matrices.items():
+        assert matrix.shape == (len(captions.languages),) * 2
+        np.testing.assert_allclose(np.diag(matrix), 1.0)
+        pairs = matrix[np.tril_indices(len(matrix), -1)]
+        assert (pairs < 1).all()
+        assert evaluation.summary[f"{task}_consistency"] == pytest.approx(pairs.mean(), abs=1e-5)
+    same = dataclasses.replace(
+        captions, tokens=np.repeat(captions.tokens[:1], len(captions.languages), axis=0), present=captions.present
+    )
+    twins = evaluate(teacher, same, few_questions, "fp32").consistency["retrieval"]
+    np.testing.assert_allclose(np.array(twins), 1.0, atol=1e-4)
