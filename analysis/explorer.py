@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.figures.front import front_edge
+from analysis.figures.edges import front_edge
 from analysis.html import Html
 from analysis.load import StudyData
 from analysis.page import asset, json_for_script
@@ -183,12 +183,11 @@ def _edge(members: NDArray[np.float64], axes: Directions, ranges: list[list[floa
     members = members[nondominated(members, axes)] if len(members) else members
     if not len(members):
         return []
-    signs = np.array([1.0 if way == wanted else -1.0 for way, wanted in zip(axes.values(), _DRAWN, strict=True)])
-    worst = [min(signs[0] * np.array(ranges[0])), max(signs[1] * np.array(ranges[1]))]
-    return (front_edge(*(members * signs).T, *worst) * signs).tolist()
-
-
-_DRAWN = ("maximise", "minimise")  # as `front_edge` has x and y
+    (low_x, high_x), (low_y, high_y) = ranges
+    x_way, y_way = axes.values()
+    worst = (low_x if x_way == "maximise" else high_x, low_y if y_way == "maximise" else high_y)
+    corners: list[Any] = front_edge(members, axes, worst).tolist()
+    return corners
 
 
 def _rounded(values: ArrayLike | Iterable[float]) -> list[float | None]:

@@ -128,7 +128,12 @@ def execute(notebook: NotebookNode, folder: Path) -> str | None:
         client = NotebookClient(notebook, km=manager, timeout=None, resources={"metadata": {"path": str(folder)}})
         client.record_timing = False
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {"PYTHONPATH": os.pathsep.join(paths), "IPYTHONDIR": own, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        environment = {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "IPYTHONDIR": own,
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, which has nothing to show here
+        }
         try:
             client.execute(env=os.environ | environment, cleanup_kc=True)
         except CellExecutionError as error:

@@ -9,6 +9,7 @@ class Section(NamedTuple):
     """A heading, a sentence or two on how to read what follows, and the code of a cell.
 
     Neither says anything of a particular study: what does is computed by the code, and shown by functions that escape it.
+    The code's last line is an expression: a figure, or an `Html`.
     """
 
     title: str
@@ -32,7 +33,7 @@ overview(data)
     ),
     Section(
         "The front",
-        "The recipes that no other one beats in both objectives.",
+        "Recipes that no other one beats in every objective, on validation, on which they were chosen.",
         """
 from analysis.figures.front import pareto
 
@@ -46,6 +47,64 @@ pareto(data)
 from analysis.explorer import explorer
 
 explorer(data)
+""",
+    ),
+    Section(
+        "The front in numbers",
+        "A score of the search is one training's, chosen for being good. Trainings with new seeds and the test split had no "
+        "part in the choice.",
+        """
+from analysis.front_table import front_table
+
+front_table(data)
+""",
+    ),
+    Section(
+        "How the search went",
+        "Hypervolume is what the front dominates, measured from the reference point. Where it is still rising, more trials "
+        "would find more.",
+        """
+from analysis.figures.progress import progress
+
+progress(data)
+""",
+    ),
+    Section(
+        "Where trials ended",
+        "A trial that was stopped early was behind others that had trained as long.",
+        """
+from analysis.figures.progress import rungs
+
+rungs(data)
+""",
+    ),
+    Section(
+        "What matters",
+        "The share of an objective's variance that a choice explains by itself. `chance` is what a made-up choice reaches.",
+        """
+from analysis.html import table
+from analysis.importance import importance
+
+table(importance(data)[["objective", "label", "condition", "trials", "importance", "low", "high", "chance"]])
+""",
+    ),
+    Section(
+        "What strategies do",
+        "`effect` is what a strategy itself adds, all other choices held, with its 95 % interval; best and median are as "
+        "found, and depend on what else was tried with it.",
+        """
+from analysis.effects import strategy_effects
+
+table(strategy_effects(data))
+""",
+    ),
+    Section(
+        "To go on",
+        "`data` has the study as frames: trials, scores by language, reports. One recipe with its pictures: "
+        "`python -m analysis.trial RUN TRIAL`.",
+        """
+columns = ["number", "strategy", "state", "steps", "seconds", *data.objectives]
+table(data.trials[columns].head(), "The first trials, of data.trials")
 """,
     ),
 )

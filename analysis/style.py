@@ -76,6 +76,7 @@ ROW = (9.6, 3.6)
 
 _FONTS = ("DejaVu Sans", "Noto Sans CJK JP")  # the first has Latin, Cyrillic and Arabic script
 _CJK = ("noto_cjk_sans_jp_regular", "NotoSansCJKjp-Regular.otf")
+_AS_IT_IS = {"text.parse_math": False}  # names come from data: what stands between two dollars is no formula
 _TITLE, _CAPTION = 10.0, 7.5  # points
 _LETTER, _BOLD_LETTER = 0.53, 0.62  # mean width of a letter, as a share of the font's size
 
@@ -104,30 +105,25 @@ def styled() -> Iterator[None]:
     style = sns.axes_style("ticks", rc={**ink, **rest})
     # Seaborn gives styles back by its own list, which lacks the legend's frame.
     with mpl.rc_context(), style, sns.plotting_context("paper"):
-        mpl.rcParams.update({"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False})
+        mpl.rcParams.update({"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, **_AS_IT_IS})
         yield
-
-
-def plain(text: str) -> str:
-    """``text`` from data, for a figure: matplotlib would read what stands between two dollars as a formula."""
-    return text.replace("$", r"\$")
 
 
 def headline(figure: Figure, finding: str) -> None:
     """The title: a sentence that says what the figure shows, as the data has it."""
-    text = plain(_wrapped(figure, finding, _TITLE * _BOLD_LETTER))
+    text = _wrapped(figure, finding, _TITLE * _BOLD_LETTER)
     figure.suptitle(text, x=0.01, ha="left", fontsize=_TITLE, fontweight="bold")
 
 
 def caption(figure: Figure, text: str) -> None:
     """Below the axes: which study and split, and what bars, lines and marks mean."""
-    text = plain(_wrapped(figure, text, _CAPTION * _LETTER))
+    text = _wrapped(figure, text, _CAPTION * _LETTER)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=_CAPTION, color="#5A5A5A")
 
 
 def explain(axes: Axes, sentence: str) -> None:
     """Empty axes, with a sentence that says why there is nothing."""
-    axes.text(0.5, 0.5, plain(textwrap.fill(sentence, 44)), transform=axes.transAxes, ha="center", va="center", color=FAINT)
+    axes.text(0.5, 0.5, textwrap.fill(sentence, 44), transform=axes.transAxes, ha="center", va="center", color=FAINT)
     axes.set(xticks=[], yticks=[])
 
 
@@ -141,7 +137,7 @@ def empty_figure(sentence: str) -> Figure:
 
 def key(label: str, **style: Any) -> Line2D:
     """An entry of a legend: a mark without a line unless ``style`` says otherwise."""
-    return Line2D([], [], label=plain(label), **{"ls": "", "marker": "o", **style})
+    return Line2D([], [], label=label, **{"ls": "", "marker": "o", **style})
 
 
 def strategy_keys(strategies: Iterable[str]) -> list[Line2D]:
@@ -158,7 +154,7 @@ def legend_beside(figure: Figure, handles: Sequence[Artist], title: str | None =
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write ``figure`` to ``path``.png (200 dots an inch) and ``path``.svg (whose text stays text)."""
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "polydistill"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "polydistill", **_AS_IT_IS}):
         for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
             content = io.BytesIO()
             figure.savefig(content, format=suffix[1:], dpi=200, metadata=metadata)

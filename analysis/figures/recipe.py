@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from analysis.load import StudyData
-from analysis.style import FAINT, INK, ROW, caption, explain, headline, key, look, plain, series, styled
+from analysis.style import FAINT, INK, ROW, caption, explain, headline, key, look, series, styled
 from analysis.units import shown
 
 _CURVES = ("retrieval_map", "vqa_accuracy", "vqa_std")
@@ -81,7 +81,7 @@ def by_language(data: StudyData, trial: str) -> Figure:
                 continue
             axes.barh(places, scores[task], color=colour, height=0.62)
             axes.plot(scores[f"{task}_teacher"], places, ls="", marker="|", color=INK, ms=11, mew=2)
-            axes.set(xlabel=label, yticks=places, yticklabels=list(map(plain, scores["language"])), xlim=(0, None))
+            axes.set(xlabel=label, yticks=places, yticklabels=list(scores["language"]), xlim=(0, None))
             axes.grid(visible=False, axis="y")
         panels[0].set_ylim(len(scores) - 0.5, -0.5)
         figure.legend(handles=[key("teacher", marker="|", color=INK, ms=11, mew=2)], loc="outside upper right")
@@ -120,9 +120,11 @@ def _draw_losses(axes: Axes, own: pd.DataFrame) -> None:
         return
     for name, drawn in series(losses.columns).items():
         line = {"color": drawn.colour, "linestyle": drawn.line, "marker": drawn.marker, "ms": 4, "linewidth": 1.3}
-        axes.plot(own["step"], losses[name], label=plain(name.removeprefix(_LOSS)), **line)
+        axes.plot(own["step"], losses[name], label=name.removeprefix(_LOSS), **line)
     if (losses.min(axis=None) > 0) and len(losses):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(fontsize="small")
 
 
