@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.choices import is_number, scaled
+from analysis.choices import halves, is_number, scaled
 
 Floats = NDArray[np.float64]
 _DRAWS, _BURN_IN = 2000, 500
@@ -69,13 +69,6 @@ def terms_of(choices: pd.DataFrame) -> dict[str, Term]:
 def together(one: pd.Series, other: pd.Series) -> Term:
     """The combinations of two choices that occur; numbers count as lower or higher than their median."""
     return _category(halves(one) + " × " + halves(other))
-
-
-def halves(choice: pd.Series) -> pd.Series:
-    """A choice as categories: numbers become ``low`` or ``high``, at their median or below and above it."""
-    if not is_number(choice):
-        return choice
-    return pd.Series(np.where(choice > choice.median(), "high", "low"), index=choice.index).where(choice.notna())
 
 
 def fit(terms: Mapping[str, Term], values: Floats) -> Fitted:

@@ -69,6 +69,13 @@ def scaled(name: str, choice: pd.Series) -> pd.Series:
     return np.log10(choice) if is_ratio else choice
 
 
+def halves(choice: pd.Series) -> pd.Series:
+    """A choice as categories: numbers become ``low`` or ``high``, at their median or below and above it."""
+    if not is_number(choice):
+        return choice
+    return pd.Series(np.where(choice > choice.median(), "high", "low"), index=choice.index).where(choice.notna())
+
+
 def label(name: str) -> str:
     """A choice in words."""
     if name.startswith("strategy_weights."):

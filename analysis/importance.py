@@ -31,8 +31,8 @@ from analysis.units import shown
 
 FEWEST = 12  # trials; with fewer, a forest says nothing
 _MOST = 200  # trials that a forest is fitted on: more cost much and say little more
-_DRAWS = 24
-_TREES, _DEPTH = 16, 6
+_DRAWS = 16
+_TREES, _DEPTH = 8, 5
 _SEED = 0
 _PROBE = "made up"
 COLUMNS = ("objective", "choice", "label", "condition", "trials", "importance", "low", "high", "chance", "is_clear")

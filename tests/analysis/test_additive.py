@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.additive import fit, halves, interval, terms_of, together
+from analysis.additive import fit, interval, terms_of, together
+from analysis.choices import halves
 
 
 def drawn(rows: int, seed: int, noise: float = 1.0) -> tuple[pd.DataFrame, np.ndarray]:
