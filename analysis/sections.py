@@ -60,6 +60,16 @@ front_table(data)
 """,
     ),
     Section(
+        "Validation against test",
+        "The front was chosen on validation, so its scores there flatter it; the teacher, which nothing selected, shows how "
+        "the splits differ by themselves.",
+        """
+from analysis.figures.selection import selection
+
+selection(data)
+""",
+    ),
+    Section(
         "How the search went",
         "Hypervolume is what the front dominates, measured from the reference point. Where it is still rising, more trials "
         "would find more.",
@@ -79,23 +89,58 @@ rungs(data)
 """,
     ),
     Section(
-        "What matters",
-        "The share of an objective's variance that a choice explains by itself. `chance` is what a made-up choice reaches.",
+        "Answers",
+        "What the study says to the questions that it was run for, each with its uncertainty.",
         """
+from analysis.answers import answers
 from analysis.html import table
-from analysis.importance import importance
 
-table(importance(data)[["objective", "label", "condition", "trials", "importance", "low", "high", "chance"]])
+table(answers(data).drop(columns="method"))
 """,
     ),
     Section(
-        "What strategies do",
-        "`effect` is what a strategy itself adds, all other choices held, with its 95 % interval; best and median are as "
-        "found, and depend on what else was tried with it.",
+        "What matters",
+        "The share of an objective's variance that a choice explains by itself.",
         """
-from analysis.effects import strategy_effects
+from analysis.figures.matters import importance
 
-table(strategy_effects(data))
+importance(data)
+""",
+    ),
+    Section(
+        "Strategies",
+        "Left as found, which depends on what else was tried with a strategy; right what the strategy itself adds.",
+        """
+from analysis.figures.matters import strategies
+
+strategies(data)
+""",
+    ),
+    Section(
+        "Every other choice",
+        "The effect of each mapping, weighting and number, all other choices held. `analysis.figures.matters.pairs` has pairs.",
+        """
+from analysis.figures.matters import effects
+
+effects(data)
+""",
+    ),
+    Section(
+        "Languages",
+        "Worst and best language of each recipe and of the teacher, and who lost most.",
+        """
+from analysis.languages import worst_languages
+
+table(worst_languages(data))
+""",
+    ),
+    Section(
+        "Compression",
+        "What is kept of the teacher, against what a student costs.",
+        """
+from analysis.figures.compression import compression
+
+compression([data])
 """,
     ),
     Section(
