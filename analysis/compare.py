@@ -66,7 +66,9 @@ def _run(options: argparse.Namespace) -> int:
     from analysis.style import save
 
     table = runs(groups)
-    tests = differences({group: rows["hypervolume"].tolist() for group, rows in table.groupby("group", sort=False)})
+    tests = differences(
+        {str(group): rows["hypervolume"].tolist() for group, rows in table.groupby("group", sort=False)}
+    )
     folder = Path(options.to)
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in {"runs": table, "differences": tests}.items():

@@ -127,11 +127,12 @@ effects(data)
     ),
     Section(
         "Languages",
-        "Worst and best language of each recipe and of the teacher, and who lost most.",
+        "What recipes change against the teacher, language by language. `analysis.figures.languages` has more: worst and best "
+        "languages, scripts and families, consistency, weights.",
         """
-from analysis.languages import worst_languages
+from analysis.figures.languages import changes
 
-table(worst_languages(data))
+changes(data)
 """,
     ),
     Section(

@@ -68,6 +68,7 @@ def compression(studies: Sequence[StudyData]) -> Figure:
         headline(figure, _finding(table, names))
         caption(figure, _caption(table, studies, names))
         if len(names) > 1:
+            figure.draw_without_rendering()
             for across, kept in zip(panels, _KEPT, strict=True):
                 for axes, cost in zip(across, _COST, strict=True):
                     _number(axes, table, cost, kept, names)

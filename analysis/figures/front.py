@@ -57,6 +57,7 @@ def pareto(data: StudyData, metrics: Sequence[str] = ()) -> Figure:
         legend_beside(figure, _keys(data, groups, table))
         headline(figure, _finding(data, groups["front"], directions))
         caption(figure, _caption(data, table))
+        figure.draw_without_rendering()
         for (_, right), pair in zip(rows, pairs, strict=True):
             seen = {name: directions[name] for name in pair}
             _name_members(right, _placed(groups["front"], *pair), table, seen)

@@ -23,15 +23,14 @@ _SAME = 2.0  # pixels within which points share a name
 def place_labels(
     axes: Axes, points: ArrayLike, texts: Sequence[str], side: tuple[float, float] = (1.0, -1.0), avoid: ArrayLike = ()
 ) -> list[Annotation]:
-    """Write ``texts`` [N] beside ``points`` [N, 2], in data coordinates, once all else in the figure is there.
+    """Write ``texts`` [N] beside ``points`` [N, 2], in data coordinates.
 
+    It comes last, after ``figure.draw_without_rendering()``, which lays the figure out: only then is it known where in
+    the picture a point is.
     ``side`` is where a name goes if there is room: to the right (1) or left, and above (1) or below. Points in one place
     share a name. ``avoid`` [K, 2] are further points to keep clear of.
     """
     where = np.asarray(points, dtype=float).reshape(-1, 2)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()  # the layout, which decides what a point in the data is in pixels
     pixels = axes.transData.transform(where)
     others = axes.transData.transform(np.vstack([where, np.asarray(avoid, dtype=float).reshape(-1, 2)]))
     taken: list[Bbox] = []
@@ -76,6 +75,7 @@ def _placed(
                 path_effects=[withStroke(linewidth=2.0, foreground="white")],
                 arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.6} if distance > _LEADER else None,
             )
+            label.set_in_layout(False)
             label.get_window_extent()  # brings the text to its place
             box = Text.get_window_extent(label)  # without the line that leads to the mark
             covers = _covered(box, frame, others, taken)

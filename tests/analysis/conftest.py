@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,12 @@ class StudyFolder:
 def study_folder(tmp_path: Path) -> StudyFolder:
     """A study of three languages that has neither a teacher nor trials yet."""
     return StudyFolder(tmp_path / "study")
+
+
+@pytest.fixture
+def new_study(tmp_path: Path) -> Callable[[str], StudyFolder]:
+    """Makes further studies, by name."""
+    return lambda name: StudyFolder(tmp_path / name)
 
 
 MARKUP = '<script>alert(1)</script></script>]]><img src="http://x.invalid/1" onerror="alert(2)">'

@@ -15,6 +15,7 @@ def test_names_of_a_crowd_cover_neither_each_other_nor_a_mark(side: tuple[float,
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots()
     axes.scatter(*points.T)
+    figure.draw_without_rendering()
     labels = place_labels(axes, points, [f"#{number}" for number in range(10)], side)
     figure.draw_without_rendering()
     boxes = [Text.get_window_extent(label) for label in labels]
