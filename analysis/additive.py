@@ -62,7 +62,8 @@ class Fitted:
 def terms_of(choices: pd.DataFrame) -> dict[str, Term]:
     """A term for each column of ``choices``, as `analysis.choices.choices_of` returns them."""
     return {
-        name: _number(name, choices[name]) if is_number(choices[name]) else _category(choices[name]) for name in choices
+        name: _number(name, choices[name]) if is_number(choices[name]) else _category(choices[name])
+        for name in map(str, choices.columns)
     }
 
 

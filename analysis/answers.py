@@ -106,11 +106,11 @@ def _added(fitted: Fitted, choice: str, sign: int, unit: str) -> tuple[str, floa
 
 def _noise_row(data: StudyData, metric: str) -> tuple[object, ...]:
     question = f"How much do seeds alone move {'retrieval' if metric == 'retrieval_map' else 'the spread of VQA'}?"
-    noise = seed_noise(data).set_index("objective")
+    noise = {row["objective"]: row for row in seed_noise(data).to_dict("records")}
     unit = shown(metric).unit if metric != "vqa_variance" else "points"
-    if metric not in noise.index or not np.isfinite(noise.loc[metric, "deviation"]):
+    if metric not in noise or not np.isfinite(noise[metric]["deviation"]):
         return (question, "Not known: no recipe was trained again with two seeds.", *_NONE[1:], unit, 0, "")
-    found = noise.loc[metric]
+    found = noise[metric]
     answer = f"A standard deviation of {found['deviation']:.2g} {unit}."
     method = "further trainings of confirmed recipes, pooled variance, χ² interval"
     return (question, answer, found["deviation"], found["low"], found["high"], unit, int(found["trainings"]), method)

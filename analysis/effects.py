@@ -22,6 +22,7 @@ from analysis.units import shown
 FEWEST = 12  # complete trials; with fewer, adjusted effects are not computed
 _DRAWS = 2000
 _SEED = 0
+_CLEAR = 0.2  # of the unexplained deviation: a standard deviation is never estimated as 0
 _PAIRED = 4  # choices that move an objective most, whose pairs are looked at
 
 _STRATEGY = ("objective", "strategy", "trials", "best", "median", "low", "high", "effect", "effect_low", "effect_high")
@@ -38,7 +39,7 @@ _CHOICE = (
     "high",
     "is_clear",
 )
-_PAIR = ("objective", "first", "second", "label", "trials", "size", "low", "high", "noise")
+_PAIR = ("objective", "first", "second", "label", "trials", "size", "low", "high", "noise", "is_clear")
 
 
 def seed_noise(data: StudyData) -> pd.DataFrame:
@@ -114,8 +115,9 @@ def interactions(data: StudyData) -> pd.DataFrame:
 
     The pairs are those of the four unconditional choices that move the objective most; numbers are halved at their
     median. ``size`` is the standard deviation over trials of what the combination adds in an additive model with all
-    choices and these pairs; ``low`` and ``high`` are its 95 % interval, which touches 0 where nothing is there, and
-    ``noise`` is the standard deviation that the model leaves unexplained. No rows with fewer than `FEWEST` trials.
+    choices and these pairs; ``low`` and ``high`` are its 95 % interval, which comes close to 0 where nothing is there,
+    and ``noise`` is the standard deviation that the model leaves unexplained; ``is_clear`` if ``low`` is more than a fifth
+    of that. No rows with fewer than `FEWEST` trials.
     """
     trials = complete(data)
     choices = choices_of(trials)
@@ -133,8 +135,10 @@ def interactions(data: StudyData) -> pd.DataFrame:
         for pair in pairs:
             size = interval(with_pairs.spread(" × ".join(pair)))
             words = f"{label(pair[0])} × {label(pair[1])}"
-            rows.append((objective, *pair, words, int(measured.sum()), *size, with_pairs.noise.mean()))
-    frame = pd.DataFrame(rows, columns=list(_PAIR))
+            noise = float(with_pairs.noise.mean())
+            is_clear = size[1] > _CLEAR * noise
+            rows.append((objective, *pair, words, int(measured.sum()), *size, noise, is_clear))
+    frame = pd.DataFrame(rows, columns=list(_PAIR)).astype({"is_clear": "bool"})
     order = frame["objective"].map({name: place for place, name in enumerate(data.objectives)})
     frame = frame.assign(order=order).sort_values(["order", "size"], ascending=[True, False])
     return frame.drop(columns="order").reset_index(drop=True)

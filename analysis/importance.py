@@ -56,8 +56,9 @@ def importance(data: StudyData) -> pd.DataFrame:
     rows = [row for objective in data.objectives for row in _rows(objective, trials, choices)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     order = frame["objective"].map({name: place for place, name in enumerate(data.objectives)})
-    keys = {"order": order, "conditional": frame["condition"] != "", "less": -frame["importance"].fillna(-1)}
-    frame = frame.assign(**keys).sort_values(list(keys), kind="stable").drop(columns=list(keys))
+    frame = frame.assign(order=order, conditional=frame["condition"] != "", less=-frame["importance"].fillna(-1))
+    keys = ["order", "conditional", "less"]
+    frame = frame.sort_values(keys, kind="stable").drop(columns=keys)
     return frame.reset_index(drop=True).astype({"is_clear": "bool", "trials": "int64"})
 
 
@@ -114,7 +115,10 @@ def fanova(choices: pd.DataFrame, values: NDArray[np.float64], seed: int) -> dic
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    columns = {name: scaled(name, choices[name]) if is_number(choices[name]) else choices[name] for name in choices}
+    columns = {
+        name: scaled(name, choices[name]) if is_number(choices[name]) else choices[name]
+        for name in map(str, choices.columns)
+    }
     space = {name: _distribution(column) for name, column in columns.items()}
     rows = pd.DataFrame(columns).to_dict("records")
     with _quiet():

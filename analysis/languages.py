@@ -65,9 +65,9 @@ def worst_languages(data: StudyData) -> pd.DataFrame:
             measured = of_trial.dropna(subset=task)
             if measured.empty:
                 continue
-            low, high = measured.loc[measured[task].idxmin()], measured.loc[measured[task].idxmax()]
+            low, high = (measured.iloc[int(find(measured[task]))] for find in (np.argmin, np.argmax))
             change = measured[f"{task}_change"]
-            lost = measured.loc[change.idxmin()] if change.notna().any() and trial != TEACHER else None
+            lost = measured.iloc[int(np.nanargmin(change))] if change.notna().any() and trial != TEACHER else None
             rows.append(
                 (
                     *(trial, low["strategy"], bool(low["on_front"]), task, measured[task].mean()),
@@ -216,8 +216,8 @@ def chosen_trial(data: StudyData) -> str:
     trials = complete(data).dropna(subset=objective)
     if trials.empty:
         return ""
-    best = trials[objective].idxmax() if direction == "maximise" else trials[objective].idxmin()
-    return str(trials.loc[best, "trial"])
+    ordered = trials.sort_values([objective, "number"], ascending=[direction == "minimise", True])
+    return str(ordered["trial"].iloc[0])
 
 
 def _wide(frame: pd.DataFrame, column: str) -> pd.DataFrame:

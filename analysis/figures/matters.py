@@ -1,28 +1,27 @@
-"""What matters: importance of choices, effects of strategies and of every level, pairs of choices."""
+"""What matters: importance of choices, effects of every level, pairs of choices."""
 
 from __future__ import annotations
 
 import textwrap
 
-import numpy as np
 import pandas as pd
 import seaborn as sns  # type: ignore[import-untyped, unused-ignore]
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.choices import choices_of, halves, label
-from analysis.effects import FEWEST, choice_effects, complete, interactions, seed_noise, strategy_effects
+from analysis.effects import FEWEST, choice_effects, complete, interactions
+from analysis.figures.nothing import nothing_yet
+from analysis.figures.words import LETTERS, sentence, short, way, wrapped
 from analysis.importance import FEWEST as FEWEST_FOR_FOREST
 from analysis.importance import importance as importances
 from analysis.load import StudyData
-from analysis.pareto import Direction
-from analysis.style import FAINT, INK, SEQUENTIAL, caption, explain, headline, in_order, look, styled
-from analysis.units import better, shown
+from analysis.style import FAINT, INK, SEQUENTIAL, caption, headline, look, styled
+from analysis.units import shown
 
 _ROW = 0.21  # inches that a row of a forest of effects takes
 _FLAT_HEAD = 1.7  # inches for title, axes and caption
 _WIDTH = 9.6
-_LETTERS = 34  # of a row's label
 
 
 def importance(data: StudyData) -> Figure:
@@ -34,52 +33,17 @@ def importance(data: StudyData) -> Figure:
     """
     table = importances(data).dropna(subset="importance")
     if table.empty:
-        return _too_few(data, FEWEST_FOR_FOREST, "the importance of choices")
+        return nothing_yet(data, "the importance of choices", FEWEST_FOR_FOREST)
     names = list(dict.fromkeys(table["choice"]))
     return _forest(
         data,
         {objective: table[table["objective"] == objective].set_index("choice") for objective in data.objectives},
         {name: _named(table[table["choice"] == name].iloc[0]) for name in names},
-        ("importance", "low", "high", 100.0, "Share of the variance of\n{label} (%)"),
+        ("importance", "low", "high", 100.0, "Share of the variance of {label} (%)"),
         _importance_finding(data, table),
         f"{data.name}, {len(complete(data))} complete trials. fANOVA: median and central 95 % of forests on bootstrap draws of "
         "the trials. Hollow: among the n trials that make the choice. Dashed: what a made-up choice reaches in 19 of 20 draws.",
     )
-
-
-def strategies(data: StudyData) -> Figure:
-    """Strategies: every complete trial, and what the strategy itself adds when all other choices are held.
-
-    A row an objective. Left: trials, hollow where they violate a constraint, with the median and its 95 % interval
-    (bootstrap). Right: the effect against the average strategy in the unit of the objective, with 95 % intervals
-    (`analysis.effects.strategy_effects`). The grey band is twice the deviation over seeds, where it is known.
-    """
-    trials, table = complete(data), strategy_effects(data)
-    if trials.empty:
-        return _too_few(data, 1, "strategies")
-    order, objectives = in_order(trials["strategy"]), list(data.objectives)
-    noise = seed_noise(data).set_index("objective")["deviation"]
-    with styled():
-        figure = Figure(figsize=(_WIDTH, 1.0 + 2.6 * len(objectives)), layout="constrained")
-        for (left, right), objective in zip(
-            figure.subplots(len(objectives), 2, squeeze=False), objectives, strict=True
-        ):
-            rows = table[table["objective"] == objective].set_index("strategy").reindex(order)
-            _draw_trials(left, trials, objective, order, rows)
-            left.set_ylabel(_wrapped(shown(objective).axis(data.objectives[objective])))
-            if rows["effect"].isna().all():
-                explain(right, f"{len(trials)} complete trials: {FEWEST} are needed to hold the other choices.")
-                continue
-            _draw_effects(right, rows, order, noise[objective])
-            right.set_ylabel(_wrapped(f"Effect on {shown(objective).label} (points){_way(data, objective)}"))
-        headline(figure, _strategy_finding(data, table))
-        caption(
-            figure,
-            f"{data.name}, validation. Left: {len(trials)} complete trials, hollow where they violate a constraint; line: median "
-            "with its 95 % interval (bootstrap). Right: against the average strategy, all other choices held (additive model, "
-            "95 % intervals); grey: twice the standard deviation over seeds, where recipes were trained again.",
-        )
-    return figure
 
 
 def effects(data: StudyData) -> Figure:
@@ -91,21 +55,21 @@ def effects(data: StudyData) -> Figure:
     table = choice_effects(data).dropna(subset="effect")
     table = table[table["choice"] != "strategy"]
     if table.empty:
-        return _too_few(data, FEWEST, "the effects of choices")
+        return nothing_yet(data, "the effects of choices", FEWEST)
     table = table.assign(row=table["choice"] + "\n" + table["level"])
     names = {row["row"]: f"{row['label']}: {row['level']}" for row in table.to_dict("records")}
     clear = table[table["is_clear"]]
     largest = clear.loc[clear.groupby("objective")["effect"].apply(lambda of: of.abs().idxmax())]
     said = [
-        f"{row['label']} ({row['level']}) moves {_short(row['objective'])} by {row['effect']:+.2g}"
+        f"{row['label']} ({row['level']}) moves {short(row['objective'])} by {row['effect']:+.2g} points"
         for row in largest.to_dict("records")
     ]
     return _forest(
         data,
         {objective: table[table["objective"] == objective].set_index("row") for objective in data.objectives},
         names,
-        ("effect", "low", "high", 1.0, "Effect on {label}\n(points)"),
-        "; ".join(said) if said else "No mapping, weighting or number has an effect that can be told from 0",
+        ("effect", "low", "high", 1.0, "Effect on {label} (points)"),
+        sentence(said) if said else "No mapping, weighting or number has an effect that can be told from 0",
         f"{data.name}, {len(complete(data))} complete trials. Additive model of all choices, 95 % intervals; hollow where they "
         "hold 0. A level is against the average level of its choice, a number from the lowest tenth of trials to the highest.",
     )
@@ -119,7 +83,7 @@ def pairs(data: StudyData) -> Figure:
     """
     table = interactions(data)
     if table.empty:
-        return _too_few(data, FEWEST, "pairs of choices")
+        return nothing_yet(data, "pairs of choices", FEWEST)
     objectives = [name for name in data.objectives if (table["objective"] == name).any()]
     said = []
     with styled():
@@ -128,18 +92,16 @@ def pairs(data: StudyData) -> Figure:
             figure.subplots(len(objectives), 2, squeeze=False), objectives, strict=True
         ):
             rows = table[table["objective"] == objective].reset_index(drop=True)
-            names = {str(place): textwrap.fill(row["label"], _LETTERS) for place, row in rows.iterrows()}
+            names = {str(place): textwrap.fill(row["label"], LETTERS) for place, row in rows.iterrows()}
             _draw_rows(left, rows.set_index(rows.index.astype(str)), names, "size", 1.0, hollow=False)
-            left.set_xlabel(_wrapped(f"What the pair adds to {shown(objective).label} (points, s.d.)"))
+            left.set_xlabel(wrapped(f"What the pair adds to {shown(objective).label} (points, s.d.)"))
             first = rows.iloc[0]
             _draw_cells(right, data, objective, (first["first"], first["second"]))
-            share = first["size"] / first["noise"]
-            strength = "more than" if first["low"] > 0.1 * first["noise"] and share > 0.5 else "little"
+            together = f"{first['label']} act together on {short(objective)} ({first['size']:.2g} points)"
             said.append(
-                f"for {_short(objective)}, {first['label']} {'add' if strength == 'little' else 'matter together,'} {strength}"
-                f"{' beyond each alone' if strength == 'little' else ' each alone'}"
+                together if first["is_clear"] else f"no pair acts on {short(objective)} beyond what noise explains"
             )
-        headline(figure, "; ".join(said)[:1].upper() + "; ".join(said)[1:])
+        headline(figure, sentence(said))
         caption(
             figure,
             f"{data.name}, complete trials. Left: the standard deviation over trials of what a pair adds to both of its choices, 95 % "
@@ -164,7 +126,7 @@ def _forest(
         for axes, (objective, table) in zip(panels, tables.items(), strict=True):
             _draw_rows(axes, table, names, value, scale, hollow=True)
             axes.set_xlabel(
-                axis.format(label=shown(objective).label) + (_way(data, objective) if value == "effect" else "")
+                wrapped(axis.format(label=shown(objective).label) + (way(data, objective) if value == "effect" else ""))
             )
         headline(figure, finding)
         caption(figure, below)
@@ -187,7 +149,9 @@ def _draw_rows(axes: Axes, table: pd.DataFrame, names: dict[str, str], value: st
         )
         axes.plot(scale * row[value], place, "o", color=colour, mfc=colour if is_full else "white", ms=4.5)
     if "chance" in table:
-        axes.axvline(scale * table["chance"].median(), color=FAINT, linestyle="--", linewidth=1.0)
+        axes.axvline(
+            scale * table.loc[table["condition"] == "", "chance"].median(), color=FAINT, linestyle="--", linewidth=1.0
+        )
     if value == "effect":
         axes.axvline(0.0, color=FAINT, linewidth=0.8)
     else:
@@ -196,49 +160,12 @@ def _draw_rows(axes: Axes, table: pd.DataFrame, names: dict[str, str], value: st
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _draw_trials(axes: Axes, trials: pd.DataFrame, objective: str, order: list[str], rows: pd.DataFrame) -> None:
-    rng = np.random.default_rng(0)
-    for place, strategy in enumerate(order):
-        own, style = trials[trials["strategy"] == strategy], look(strategy)
-        x = place + rng.uniform(-0.22, 0.22, len(own))
-        y = shown(objective).of(own[objective])
-        kept = own["feasible"].to_numpy(dtype=bool)
-        size = 22 if len(trials) < 300 else 6
-        axes.scatter(x[kept], y[kept], s=size, color=style.colour, marker=style.marker, linewidth=0, alpha=0.75)
-        axes.scatter(
-            x[~kept], y[~kept], s=size, facecolor="none", edgecolor=style.colour, marker=style.marker, linewidth=0.9
-        )
-        low, middle, high = rows.loc[strategy, ["low", "median", "high"]].astype(float)
-        axes.plot([place - 0.3, place + 0.3], [middle, middle], color=INK, linewidth=1.6)
-        if np.isfinite(low):
-            axes.plot([place, place], [low, high], color=INK, linewidth=1.2)
-    _name_strategies(axes, order, [int(n) if np.isfinite(n) else 0 for n in rows["trials"]])
-
-
-def _draw_effects(axes: Axes, rows: pd.DataFrame, order: list[str], noise: float) -> None:
-    if np.isfinite(noise):
-        axes.axhspan(-2 * noise, 2 * noise, color=FAINT, alpha=0.18, linewidth=0)
-    axes.axhline(0.0, color=FAINT, linewidth=0.8)
-    for place, strategy in enumerate(order):
-        row, style = rows.loc[strategy], look(strategy)
-        if np.isfinite(row["effect"]):
-            axes.plot([place, place], [row["effect_low"], row["effect_high"]], color=style.colour, linewidth=1.6)
-            axes.plot(place, row["effect"], style.marker, color=style.colour, ms=8, mec="white", mew=0.6)
-    _name_strategies(axes, order, [])
-
-
-def _name_strategies(axes: Axes, order: list[str], counts: list[int]) -> None:
-    names = [look(strategy).label for strategy in order]
-    labels = [f"{name}\nn = {count}" for name, count in zip(names, counts, strict=True)] if counts else names
-    axes.set_xticks(range(len(order)), labels)
-    axes.set_xlim(-0.6, len(order) - 0.4)
-    axes.grid(False, axis="x")
-
-
 def _draw_cells(axes: Axes, data: StudyData, objective: str, pair: tuple[str, str]) -> None:
     trials = complete(data)
     choices = choices_of(trials)
     frame = pd.DataFrame({"one": halves(choices[pair[0]]).to_numpy(), "two": halves(choices[pair[1]]).to_numpy()})
+    for side, name in zip(("one", "two"), pair, strict=True):
+        frame[side] = frame[side].map(lambda level: look(level).label) if name == "strategy" else frame[side]
     frame["value"] = shown(objective).of(trials[objective])
     cells = frame.pivot_table(index="one", columns="two", values="value", aggfunc=["median", "count"])
     words = cells["median"].map("{:.3g}".format) + "\nn = " + cells["count"].fillna(0).astype(int).astype(str)
@@ -250,7 +177,7 @@ def _draw_cells(axes: Axes, data: StudyData, objective: str, pair: tuple[str, st
         ax=axes,
         linewidths=0.5,
         annot_kws={"fontsize": "x-small"},
-        cbar_kws={"label": _wrapped(shown(objective).axis())},
+        cbar_kws={"label": wrapped(shown(objective).axis())},
     )
     axes.set(xlabel=_halved(choices, pair[1]), ylabel=_halved(choices, pair[0]))
     axes.tick_params(axis="both", rotation=0, length=0)
@@ -273,54 +200,11 @@ def _importance_finding(data: StudyData, table: pd.DataFrame) -> str:
             continue
         first, rest = rows.iloc[0], rows.iloc[1:]
         if not first["is_clear"]:
-            said.append(f"no choice stands out from chance for {_short(objective)}")
+            said.append(f"no choice stands out from chance for {short(objective)}")
         elif len(rest) and rest["high"].max() >= first["low"]:
-            said.append(f"{first['label']} seems to matter most for {_short(objective)}, but intervals overlap")
+            said.append(f"{first['label']} seems to matter most for {short(objective)}, but intervals overlap")
         else:
             said.append(
-                f"{first['label']} matters most for {_short(objective)} ({first['importance']:.0%} of its variance)"
+                f"{first['label']} matters most for {short(objective)} ({first['importance']:.0%} of its variance)"
             )
-    return _sentence(said)
-
-
-def _strategy_finding(data: StudyData, table: pd.DataFrame) -> str:
-    said = []
-    for objective, direction in data.objectives.items():
-        rows = table[(table["objective"] == objective)].dropna(subset="effect")
-        if rows.empty:
-            continue
-        sign = 1 if direction == "maximise" else -1
-        best = rows.loc[(sign * rows["effect"]).idxmax()]
-        clear = sign * (best["effect_low"] if sign > 0 else best["effect_high"]) > 0
-        name = look(best["strategy"]).label
-        says = f"{name} is best for {_short(objective)}, other choices held ({best['effect']:+.2g} points)"
-        said.append(says if clear else f"no strategy is clearly best for {_short(objective)}, other choices held")
-    return _sentence(said) or f"{data.name}: too few complete trials to tell strategies from what goes along with them"
-
-
-def _too_few(data: StudyData, needed: int, what: str) -> Figure:
-    count = len(complete(data))
-    with styled():
-        figure = Figure(figsize=(_WIDTH / 2, 3.0), layout="constrained")
-        reason = f"{count} complete trials of {len(data.trials)}: {needed} that differ are needed for {what}."
-        explain(figure.subplots(), reason)
-        headline(figure, f"{data.name}: nothing to say about {what} yet")
-    return figure
-
-
-def _short(objective: str) -> str:
-    return {"retrieval_map": "retrieval", "vqa_variance": "the spread of VQA"}.get(objective, shown(objective).label)
-
-
-def _way(data: StudyData, objective: str) -> str:
-    direction: Direction = better(objective, data.objectives)
-    return f",\n{'more' if direction == 'maximise' else 'less'} is better"
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _LETTERS)
-
-
-def _sentence(said: list[str]) -> str:
-    text = "; ".join(said)
-    return text[:1].upper() + text[1:]
+    return sentence(said)
