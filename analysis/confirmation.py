@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
 
 from analysis.pareto import Constraints, Directions, feasible, nondominated
 
@@ -65,7 +65,7 @@ def confirm(
     deviation = np.sqrt(squares / freedom) if freedom else np.full(len(metrics), np.nan)
     errors = {name: deviation / np.sqrt(len(runs)) for name, runs in values.items()}
     support = _support(means, errors, freedom, directions)
-    margin = float(stats.t.ppf((1 + _LEVEL) / 2, freedom)) if freedom else np.nan
+    margin = float(stdtrit(freedom, (1 + _LEVEL) / 2)) if freedom else np.nan
     found = {}
     for name, mean in means.items():
         named = dict(zip(metrics, mean.tolist(), strict=True))

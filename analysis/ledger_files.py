@@ -46,10 +46,33 @@ class TeacherScores(SplitScores):
     validation: Scores
 
 
+class EncodingCost(Record):
+    """What it takes to encode one image and one text."""
+
+    parameters: int
+    image_flops: int
+    text_flops: int
+    image_ms: float
+    text_ms: float
+
+
+class Encoding(Record):
+    """Teacher and student, measured side by side."""
+
+    device: str
+    threads: int
+    precision: str
+    teacher: EncodingCost
+    student: EncodingCost
+
+
 class TeacherFile(Record):
     family: str
     parameters: int
     scores: TeacherScores
+    chance: float | None = None
+    random_student: Scores | None = None
+    encoding: Encoding | None = None
 
 
 class Recipe(Record):
@@ -60,6 +83,7 @@ class Recipe(Record):
 class RecipeFile(Record):
     number: int
     recipe: Recipe
+    created: str = ""
 
 
 class Report(Record):
@@ -67,6 +91,7 @@ class Report(Record):
     seconds: float
     final: bool
     metrics: Numbers
+    losses: Numbers = {}
 
 
 class Result(Record):
@@ -74,6 +99,7 @@ class Result(Record):
     reason: str | None = None
     steps: int | None = None
     seconds: float | None = None
+    finished: str = ""
     parameters: int | None = None
     metrics: Numbers = {}
     scores: SplitScores = SplitScores()
@@ -108,6 +134,7 @@ class Config(Record):
 class TrialFiles:
     name: str
     recipe: Recipe
+    created: str
     reports: list[Report]
     result: Result | None
     test: TestFile | None
@@ -125,6 +152,7 @@ def trial_folders(folder: Path) -> list[Path]:
 
 
 def read_trial(folder: Path) -> TrialFiles:
+    """What the ledger holds of one trial. Raises ValueError, naming the file, if one is missing or malformed."""
     recipe = read_record(RecipeFile, folder / "recipe.json")
     if recipe.number != int(folder.name):
         raise ValueError(f"{folder / 'recipe.json'}: number: {recipe.number} is not the number of its folder")
@@ -132,6 +160,7 @@ def read_trial(folder: Path) -> TrialFiles:
     return TrialFiles(
         name=folder.name,
         recipe=recipe.recipe,
+        created=recipe.created,
         reports=_read_reports(folder / "reports.jsonl"),
         result=read_record(Result, result) if result.exists() else None,
         test=read_record(TestFile, test) if test.exists() else None,

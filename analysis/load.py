@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.confirmation import Confirmed, confirm
+from analysis.files import write_atomically
 from analysis.ledger_files import (
+    Encoding,
     Numbers,
     Scores,
     TeacherFile,
@@ -27,10 +27,19 @@ from analysis.ledger_files import (
 )
 from analysis.pareto import Direction, feasible, front_mask, hypervolume, reference_point
 
-METRICS = ("retrieval_map", "vqa_variance", "vqa_std", "vqa_variance_noise", "vqa_accuracy", "vqa_lift_kept")
+METRICS = (
+    "retrieval_map",
+    "retrieval_map_noise",
+    "vqa_variance",
+    "vqa_std",
+    "vqa_variance_noise",
+    "vqa_accuracy",
+    "vqa_lift_kept",
+)
 _RANKINGS = ("map", "recall_1", "recall_5", "recall_10", "mrr")
 LANGUAGE_SCORES = (*(f"{score}_{way}" for score in _RANKINGS for way in ("i2t", "t2i")), "vqa_accuracy")
 
+_TIMES = ("created", "finished")
 _TRIAL_COLUMNS = {
     "trial": "str",
     "number": "int64",
@@ -40,6 +49,7 @@ _TRIAL_COLUMNS = {
     "steps": "Int64",
     "seconds": "float64",
     "parameters": "Int64",
+    **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
 }
 _LAST_TRIAL_COLUMNS = {"feasible": "bool", "on_front": "bool", "recipe": "str"}
 _REPORT_COLUMNS = {"trial": "str", "step": "int64", "seconds": "float64", "final": "bool"}
@@ -48,11 +58,18 @@ _LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "set": "str", "language": "
 
 @dataclass(frozen=True)
 class Teacher:
-    """The teacher. ``metrics`` by split: validation, and test once it is scored."""
+    """The teacher. ``metrics`` by split: validation, and test once it is scored.
+
+    ``random_student`` has the validation metrics of a student of random weights, ``chance`` is the accuracy of guessing
+    in VQA, and ``encoding`` what it takes teacher and student to encode; None where a study did not record it.
+    """
 
     family: str
     parameters: int
     metrics: dict[str, dict[str, float]]
+    random_student: dict[str, float] | None = None
+    chance: float | None = None
+    encoding: Encoding | None = None
 
 
 @dataclass(frozen=True)
@@ -60,13 +77,14 @@ class StudyData:
     """A study as frames. ``teacher`` is None until it is scored, which is before the first trial.
 
     ``trials`` has a row a trial, by number: trial, number, state (complete, stopped, infeasible, failed,
-    running), reason, strategy, steps, seconds, parameters, a column a metric, feasible, on_front and recipe
-    (JSON). A trial that was stopped or is running has the metrics of its last report.
+    running, unreadable), reason, strategy, steps, seconds, parameters, created, finished, a column a metric, feasible,
+    on_front and recipe (JSON). A trial that was stopped or is running has the metrics of its last report. One with a
+    file that cannot be read has the state unreadable, the reason, and nothing else.
 
-    ``by_language`` is long: trial (or ``teacher``), split (validation, test), set (empty for one without a
-    name), language, ``LANGUAGE_SCORES`` and vqa_items; a set lacks the scores of the other kind. ``reports``
-    has a row a report: trial, step, seconds, final, a column a metric.
-    ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
+    ``by_language`` is long: trial (or ``teacher``), split (validation, test), set (empty for one without a name),
+    language, ``LANGUAGE_SCORES`` and vqa_items; a set lacks the scores of the other kind, and ``over_sets`` has means
+    over the sets. ``reports`` has a row a report: trial, step, seconds, final, a column a metric, and loss_NAME for a
+    loss. ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
     ``confirmations`` has the validation metrics of each further training that a trial's recipe completed.
 
     Scores are shares of 1; ``vqa_variance`` and its standard error ``vqa_variance_noise`` are in squared
@@ -85,31 +103,50 @@ class StudyData:
     test_metrics: dict[str, dict[str, float]]
     confirmations: dict[str, list[dict[str, float]]]
 
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why it cannot be read, by trial, of those with a file that is missing or malformed."""
+        rows = self.trials[self.trials["state"] == "unreadable"]
+        return dict(zip(rows["trial"], rows["reason"], strict=True))
+
+
+def over_sets(data: StudyData) -> pd.DataFrame:
+    """``by_language`` without sets: a row a trial, split and language, means over the sets; vqa_items is their sum."""
+    frame = data.by_language
+    if not frame.duplicated(["trial", "split", "language"]).any():
+        return frame.drop(columns="set")
+    keys = ["trial", "split", "language"]
+    grouped = frame.drop(columns="set").groupby(keys, sort=False)
+    items = grouped["vqa_items"].sum(min_count=1)
+    return grouped.mean().assign(vqa_items=items).reset_index()[[name for name in frame.columns if name != "set"]]
+
 
 def load_study(path: str | Path) -> StudyData:
     """Read the study in folder ``path``.
 
-    Raises ValueError, naming the file, if one is missing or malformed; only a torn last line of a
-    reports.jsonl, which a crash leaves behind, is dropped.
+    A torn last line of a reports.jsonl, which a crash leaves behind, is dropped.
+
+    Raises ValueError, naming the file, if config.yaml or teacher.json is missing or malformed.
     """
     study = Path(path)
     config = read_config(study / "config.yaml")
     objectives, bounds = config.search.objectives, config.search.constraints
     constraints = {name: bound.model_dump(exclude_none=True) for name, bound in bounds.items()}
-    ledger = [read_trial(folder) for folder in trial_folders(study / "trials")]
+    ledger, unreadable = _read_trials(study / "trials")
     teacher: Teacher | None = None
     language_rows: list[dict[str, Any]] = []
-    if ledger or (study / "teacher.json").exists():
+    if ledger or unreadable or (study / "teacher.json").exists():
         file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
         summaries = {split: as_numbers(scores.summary) for split, scores in scored.items() if scores}
-        teacher = Teacher(file.family, file.parameters, summaries)
+        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), file.chance, file.encoding)
         language_rows = _language_rows("teacher", scored)
     for trial in ledger:
         validation = trial.result.scores.validation if trial.result else None
         scored = {"validation": validation, "test": trial.test.scores if trial.test else None}
         language_rows += _language_rows(trial.name, scored)
-    trial_rows = [_trial_row(trial, constraints) for trial in ledger]
+    trial_rows = [*(_trial_row(trial, constraints) for trial in ledger), *unreadable]
+    trial_rows.sort(key=lambda row: row["number"])
     metrics = (*METRICS, *objectives, *constraints)
     trials = _frame(trial_rows, _TRIAL_COLUMNS, metrics, _LAST_TRIAL_COLUMNS)
     trials["on_front"] = front_mask(trials, objectives, constraints)
@@ -188,18 +225,26 @@ def write_results(data: StudyData) -> None:
     write_atomically(folder / "front.json", f"{text}\n".encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file ``path`` by ``content``, so that a reader sees the old or the new, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp hides its file from everybody else
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+def _read_trials(folder: Path) -> tuple[list[TrialFiles], list[dict[str, Any]]]:
+    """The trials that can be read, and rows of those that cannot: one broken file hides one trial, not the study."""
+    ledger, unreadable = [], []
+    for path in trial_folders(folder):
+        try:
+            ledger.append(read_trial(path))
+        except ValueError as error:
+            row = {"trial": path.name, "number": int(path.name), "state": "unreadable", "reason": str(error)}
+            unreadable.append({**row, "strategy": "", "recipe": "{}", "feasible": False, "on_front": False})
+    return ledger, unreadable
+
+
+def _random_student(file: TeacherFile) -> dict[str, float] | None:
+    if file.random_student is None:
+        return None
+    found = as_numbers(file.random_student.summary)
+    of_teacher = as_numbers(file.scores.validation.summary).get("vqa_accuracy", math.nan)
+    if file.chance is not None and of_teacher > file.chance:
+        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - file.chance) / (of_teacher - file.chance)
+    return found
 
 
 def _trial_row(trial: TrialFiles, constraints: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -209,14 +254,14 @@ def _trial_row(trial: TrialFiles, constraints: Mapping[str, Mapping[str, float]]
     if last:
         row |= {"steps": last.step, "seconds": last.seconds}
     if trial.result:
-        fields = {"state", "reason", "steps", "seconds", "parameters"}
+        fields = {"state", "reason", "steps", "seconds", "parameters", "finished"}
         row |= trial.result.model_dump(include=fields, exclude_none=True)
         metrics = trial.result.metrics
     if last and row["state"] in ("running", "stopped"):
         metrics = last.metrics
     numbers = as_numbers(metrics)
     measured = bool(numbers) and row["state"] not in ("infeasible", "failed")
-    row |= {"strategy": trial.recipe.strategy, "recipe": trial.recipe.model_dump_json()}
+    row |= {"strategy": trial.recipe.strategy, "recipe": trial.recipe.model_dump_json(), "created": trial.created}
     return {**numbers, **row, "feasible": measured and feasible(numbers, constraints), "on_front": False}
 
 
@@ -224,7 +269,12 @@ def _report_rows(trial: TrialFiles) -> list[dict[str, Any]]:
     # A trial that goes on from a checkpoint reports the steps since then again: the later report holds.
     latest = {(report.step, report.final): report for report in trial.reports}
     return [
-        {**as_numbers(report.metrics), "trial": trial.name, **report.model_dump(exclude={"metrics"})}
+        {
+            **as_numbers({f"loss_{name}": loss for name, loss in report.losses.items()}),
+            **as_numbers(report.metrics),
+            "trial": trial.name,
+            **report.model_dump(exclude={"metrics", "losses"}),
+        }
         for report in latest.values()
     ]
 
@@ -246,7 +296,10 @@ def _frame(
     named = dict.fromkeys((*numbers, *(name for row in rows for name in row)), "float64")
     between = {name: kind for name, kind in named.items() if name not in first and name not in last}
     columns = {**first, **between, **last}
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+    frame = pd.DataFrame(rows, columns=list(columns))
+    for name in [name for name in _TIMES if name in frame]:  # what is no time is missing
+        frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True, errors="coerce")
+    return frame.astype(columns)
 
 
 def _without_nan(value: Any) -> Any:

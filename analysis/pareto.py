@@ -36,7 +36,7 @@ def nondominated(values: ArrayLike, directions: Directions) -> NDArray[np.bool_]
 
     Raises ValueError if ``values`` has not one column for each direction.
     """
-    costs = _costs(values, directions)
+    costs = as_costs(values, directions)
     mask = _finite_rows(costs)
     mask[mask] = moocore.is_nondominated(costs[mask], keep_weakly=True)
     return mask
@@ -51,7 +51,7 @@ def hypervolume(values: ArrayLike, directions: Directions, reference: Mapping[st
 
     Raises ValueError if the shapes do not fit or ``reference`` lacks an objective.
     """
-    costs = _costs(values, directions)
+    costs = as_costs(values, directions)
     corner = _reference_costs(reference, directions)
     costs = costs[_finite_rows(costs)]
     return float(moocore.hypervolume(costs, ref=corner)) if len(costs) else 0.0
@@ -68,7 +68,7 @@ def hypervolume_contributions(
 
     Raises ValueError as ``hypervolume`` does.
     """
-    costs = _costs(values, directions)
+    costs = as_costs(values, directions)
     corner = _reference_costs(reference, directions)
     contributions = np.zeros(len(costs))
     finite = _finite_rows(costs)
@@ -141,7 +141,7 @@ def nondomination_rank(values: ArrayLike, directions: Directions) -> NDArray[np.
 
     Raises ValueError if ``values`` has not one column for each direction.
     """
-    costs = _costs(values, directions)
+    costs = as_costs(values, directions)
     ranks = np.full(len(costs), len(costs), dtype=np.int64)
     finite = _finite_rows(costs)
     if finite.any():
@@ -162,7 +162,7 @@ def promotion_place(values: ArrayLike, directions: Directions, violations: Array
 
     Raises ValueError if the shapes do not fit.
     """
-    costs = _costs(values, directions)
+    costs = as_costs(values, directions)
     violated = np.asarray(violations, dtype=float)
     if violated.shape != (len(costs),):
         raise ValueError(f"violations have shape {violated.shape}, but there are {len(costs)} points")
@@ -185,8 +185,11 @@ def promotion_place(values: ArrayLike, directions: Directions, violations: Array
     return int(before + np.flatnonzero(order == row)[0])
 
 
-def _costs(values: ArrayLike, directions: Directions) -> NDArray[np.float64]:
-    """A copy of ``values`` [N, M] in which less is better in every column."""
+def as_costs(values: ArrayLike, directions: Directions) -> NDArray[np.float64]:
+    """A copy of ``values`` [N, M] in which less is better in every column.
+
+    Raises ValueError if ``values`` has not one column for each direction.
+    """
     unknown = sorted(set(directions.values()) - {"maximise", "minimise"})
     if unknown or not directions:
         raise ValueError(f"directions are 'maximise' or 'minimise', one or more, not {dict(directions)}")
@@ -203,7 +206,7 @@ def _reference_costs(reference: Mapping[str, float], directions: Directions) -> 
     missing = [name for name in directions if name not in reference]
     if missing:
         raise ValueError(f"the reference point has no value of {', '.join(missing)}")
-    return _costs([[reference[name] for name in directions]], directions).reshape(len(directions))
+    return as_costs([[reference[name] for name in directions]], directions).reshape(len(directions))
 
 
 def _finite_rows(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -136,6 +136,7 @@ class _Stages:
                 scores, chance, student, student_parameters = stages.run(
                     "score_teacher", teacher, prepared, progress=advance
                 )
+                landmarks = stages.run("landmarks", teacher, prepared, student, progress=advance)
             _refuse_a_teacher_that_guesses(config.teacher, accuracies_of(scores["summary"], chance), chance)
             progress.note(f"Students: {_sizes(student)}")
             self._described = {
@@ -144,6 +145,7 @@ class _Stages:
                 "chance": chance.get("", chance),  # of several sets by their names
                 "folder": str(teacher),
                 **_origin(config.teacher, teacher),
+                **landmarks,
             }
             refuse_another_teacher(self._ledger.folder, self._described)
             if not (self._ledger.folder / "teacher.json").exists():

@@ -9,9 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from analysis.figures import pareto, save
+from analysis.figures.front import pareto
 from analysis.load import StudyData, front, load_study, write_results
 from analysis.metric_names import split_metric
+from analysis.style import save
 
 _OF_SETS: dict[str, tuple[str, Callable[[float], str]]] = {
     "retrieval_map": ("mAP", "{:.3f}".format),

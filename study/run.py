@@ -187,9 +187,10 @@ def _show(folder: Path, output: IO[str]) -> int:
     data = load_study(folder)
     console = Console(file=output, width=None if output.isatty() else 140, markup=False, emoji=False)
     print_front(data, console)
-    ended_badly = data.trials[data.trials["state"].isin(["failed", "infeasible"])]
+    said = {"failed": "failed", "infeasible": "does not fit", "unreadable": "cannot be read"}
+    ended_badly = data.trials[data.trials["state"].isin([*said])]
     for trial, state, reason in zip(*(ended_badly[name] for name in ("trial", "state", "reason")), strict=True):
-        console.print(f"Trial {trial} {'failed' if state == 'failed' else 'does not fit'}: {reason}", soft_wrap=True)
+        console.print(f"Trial {trial} {said[state]}: {reason}", soft_wrap=True)
     console.print(f"Figure: {folder / 'report' / 'pareto.png'}", soft_wrap=True)
     return 0 if (data.trials["state"] == "complete").any() else 1
 

@@ -30,6 +30,7 @@ from trainables.recipe import LayerMapping
 
 if TYPE_CHECKING:
     from trainables.data.pictures import Pixels
+    from trainables.models.spec import ModelSpec
     from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 2  # raise it when the same model gets other scores
@@ -179,6 +180,13 @@ class Stages:
         chance = _chance(prepared.folders["vqa"])
         student = student_spec(self._config.student, read_spec(teacher), read_vocabulary(prepared.vocabulary))
         yield scores, chance, student, parameter_count(student)
+
+    def landmarks(self, teacher: Path, prepared: Prepared, student: ModelSpec) -> Iterator[Any]:
+        """What recipes are held against beside the teacher's scores, for teacher.json."""
+        from trainables.landmarks import landmarks
+
+        data = (prepared.folders["retrieval"], prepared.folders["vqa"], prepared.vocabulary)
+        yield landmarks(teacher, student, *data, self._config.seed, self._config.training.precision)
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""

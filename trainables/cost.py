@@ -200,20 +200,22 @@ class Step:
         return torch.cat([own, *(torch.ones_like(own) for _ in range(self._workers - 1))], dim=1)
 
 
-def encoding_cost(spec: ModelSpec, images: int, texts: int) -> EncodingCost:
-    """The cost of encoding one image and one text, and the memory for so many ``images`` or ``texts`` at once."""
-    model, size = on_meta(spec), spec.image.image_size
-
-    def encode_images(count: int) -> Any:
-        return model.encode_image(model.preprocess(torch.zeros(count, size, size, 3, dtype=torch.uint8)))
-
-    def encode_texts(count: int) -> Any:
-        return model.encode_text(torch.zeros(count, spec.text.context_length, dtype=torch.long))
+def encoding_flops(spec: ModelSpec) -> tuple[int, int]:
+    """The FLOPs of encoding one image and one text without gradients."""
+    model = on_meta(spec)
 
     def flops(encode: Callable[[int], Any]) -> int:
         with FlopCounterMode(display=False) as counter:
             encode(1)
         return int(counter.get_total_flops())
+
+    with _meta(), torch.no_grad():
+        return flops(_image_encoder(model)), flops(_text_encoder(model))
+
+
+def encoding_cost(spec: ModelSpec, images: int, texts: int) -> EncodingCost:
+    """The cost of encoding one image and one text, and the memory for so many ``images`` or ``texts`` at once."""
+    model = on_meta(spec)
 
     def peak(encode: Callable[[int], Any], count: int) -> int:
         tracked = _Peak(model)
@@ -222,9 +224,21 @@ def encoding_cost(spec: ModelSpec, images: int, texts: int) -> EncodingCost:
         return tracked.peak
 
     with _meta(), torch.no_grad():
-        most = max(peak(encode_images, images), peak(encode_texts, texts))
+        most = max(peak(_image_encoder(model), images), peak(_text_encoder(model), texts))
         weights = sum(map(_bytes, model.parameters()))
-        return EncodingCost(flops(encode_images), flops(encode_texts), images, texts, weights + most)
+    return EncodingCost(*encoding_flops(spec), images, texts, weights + most)
+
+
+def _image_encoder(model: DualEncoder) -> Callable[[int], Any]:
+    """Encodes so many images."""
+    size = model.spec.image.image_size
+    return lambda count: model.encode_image(model.preprocess(torch.zeros(count, size, size, 3, dtype=torch.uint8)))
+
+
+def _text_encoder(model: DualEncoder) -> Callable[[int], Any]:
+    """Encodes so many texts."""
+    length = model.spec.text.context_length
+    return lambda count: model.encode_text(torch.zeros(count, length, dtype=torch.long))
 
 
 class _Kept:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.load import front, load_study, write_results
+from analysis.load import StudyData, front, load_study, write_results
 
 if TYPE_CHECKING:
     from conftest import StudyFolder
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def unreadable(data: StudyData, trial: str) -> str:
+    """The reason of the one trial that cannot be read."""
+    (row,) = data.trials[data.trials["state"] == "unreadable"].to_dict("records")
+    assert (row["trial"], row["feasible"], row["on_front"]) == (trial, False, False)
+    return str(row["reason"])
 
 
 def test_frames_hold_what_the_ledger_holds(study_folder: StudyFolder) -> None:
@@ -101,12 +109,13 @@ def test_a_torn_last_line_is_dropped(study_folder: StudyFolder) -> None:
         pd.testing.assert_frame_equal(load_study(study_folder.path).reports, whole)
 
 
-def test_a_torn_line_before_the_last_is_an_error(study_folder: StudyFolder) -> None:
+def test_a_torn_line_before_the_last_makes_its_trial_unreadable(study_folder: StudyFolder) -> None:
     reports = study_folder.teacher().trial(0, state=None) / "reports.jsonl"
     first, last = reports.read_text(encoding="utf-8").splitlines()
     reports.write_text(f"{first[:20]}\n{last}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"00000/reports\.jsonl, line 1: Invalid JSON"):
-        load_study(study_folder.path)
+    study_folder.trial(1)
+    assert load_study(study_folder.path).trials["on_front"].tolist() == [False, True]
+    assert "00000/reports.jsonl, line 1: Invalid JSON" in unreadable(load_study(study_folder.path), "00000")
 
 
 def test_steps_reported_again_after_a_resume_count_once(study_folder: StudyFolder) -> None:
@@ -155,12 +164,14 @@ def test_a_missing_or_malformed_file_is_named(study_folder: StudyFolder) -> None
         good = path.read_text(encoding="utf-8")
         for text, message in cases:
             write(path, text)
+            if name.startswith("trials"):
+                assert re.search(message, unreadable(load_study(study_folder.path), "00004"))
+                continue
             with pytest.raises(ValueError, match=f"(?s){message}"):
                 load_study(study_folder.path)
         write(path, good)
     (folder / "recipe.json").unlink()
-    with pytest.raises(ValueError, match=r"00004/recipe\.json: No such file"):
-        load_study(study_folder.path)
+    assert "00004/recipe.json: No such file" in unreadable(load_study(study_folder.path), "00004")
 
 
 def test_a_study_that_has_not_begun_has_typed_empty_frames(study_folder: StudyFolder) -> None:
@@ -264,3 +275,23 @@ def name_sets(path: Path, metrics: tuple[str, ...] | None, scores: tuple[str, ..
     for part in (split["summary"], *(content[key] for key in metrics or ())):
         part["vqa_variance@cvqa"] = variance
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_the_student_of_random_weights_keeps_the_lift_that_its_accuracy_has(study_folder: StudyFolder) -> None:
+    study_folder.teacher()
+    path = study_folder.path / "teacher.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["random_student"]["summary"]["vqa_accuracy"] = 0.27
+    write(path, json.dumps(content))
+    teacher = load_study(study_folder.path).teacher
+    assert teacher is not None
+    assert teacher.random_student is not None
+    assert teacher.random_student["vqa_lift_kept"] == pytest.approx((0.27 - 0.25) / (0.45 - 0.25))
+    assert teacher.encoding is not None
+    assert (teacher.encoding.student.image_ms, teacher.encoding.threads) == (1.0, 2)
+    for name in ("random_student", "encoding", "chance"):
+        del content[name]
+    write(path, json.dumps(content))
+    teacher = load_study(study_folder.path).teacher
+    assert teacher is not None
+    assert (teacher.random_student, teacher.encoding, teacher.chance) == (None, None, None)

@@ -58,6 +58,8 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
     for split in ("validation", "test"):
         assert set(teacher["scores"][split]["languages"]) == {"en", "es", "tr"}
         assert teacher["scores"][split]["summary"]["vqa_accuracy"] > teacher["chance"]
+    assert set(teacher["random_student"]["languages"]) == {"en", "es", "tr"}
+    assert teacher["encoding"]["student"]["image_flops"] < teacher["encoding"]["teacher"]["image_flops"]
 
     check_that_optuna_and_ledger_agree(study)
     assert set(study.results()) == set(range(5))

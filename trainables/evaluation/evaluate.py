@@ -14,6 +14,7 @@ from trainables.config import Precision
 from trainables.data.images import Images
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
 from trainables.device import computing
+from trainables.evaluation.consistency import Matrix, over_languages
 from trainables.evaluation.scored import Gallery, Quiz, Retrieved
 from trainables.evaluation.summary import Row, languages_over_sets, over_sets
 from trainables.models.dual_encoder import DualEncoder
@@ -32,10 +33,12 @@ class Evaluation:
     ]  # by set and language; a set has the scores of its kind, two of one name those of both
     retrieved: dict[str, Retrieved]  # by retrieval set
     option_similarity: dict[str, Array]  # by VQA set
+    # Retrieval and vqa: languages by languages, in the order of ``languages``; means over the sets.
+    consistency: dict[str, Matrix]
 
     def scores(self) -> dict[str, Any]:
-        """What a study's files hold: ``languages``, ``summary``, and ``sets`` where any has a name."""
-        scores = {"languages": self.languages, "summary": self.summary}
+        """What a study's files hold: ``languages``, ``summary``, ``consistency``, and ``sets`` where any has a name."""
+        scores = {"languages": self.languages, "summary": self.summary, "consistency": self.consistency}
         return {**scores, "sets": self.sets} if any(self.sets) else scores
 
 
@@ -49,7 +52,8 @@ def evaluate(
 
     The summary holds ``retrieval_map`` (mean over languages of the mean of both directions), ``vqa_accuracy``,
     ``vqa_variance`` in squared percentage points, and its root ``vqa_std``; ``retrieval_map_noise`` and
-    ``vqa_variance_noise`` are standard errors over items. They are means over the sets, whose own follow as
+    ``vqa_variance_noise`` are standard errors over items; ``retrieval_consistency`` and ``vqa_consistency`` are means
+    over pairs of languages, left out where no pair shares an item. They are means over the sets, whose own follow as
     ``NAME@SET``; a set without a name has none of its own.
 
     Raises:
@@ -74,8 +78,9 @@ def evaluate(
     for name, one in scored:
         for language, row in one.languages.items():
             sets.setdefault(name, {}).setdefault(language, {}).update(row)
+    languages = languages_over_sets(sets)
     return Evaluation(
-        languages=languages_over_sets(sets),
+        languages=languages,
         summary={
             **over_sets({name: gallery.summary() for name, gallery in galleries.items()}),
             **over_sets({name: quiz.summary() for name, quiz in quizzes.items()}),
@@ -83,6 +88,10 @@ def evaluate(
         sets=sets,
         retrieved={name: gallery.retrieved() for name, gallery in galleries.items()},
         option_similarity={name: quiz.option_similarity() for name, quiz in quizzes.items()},
+        consistency={
+            task: over_languages(list(languages), [(one.data.languages, one.consistency) for one in of_task.values()])
+            for task, of_task in (("retrieval", galleries), ("vqa", quizzes))
+        },
     )
 
 

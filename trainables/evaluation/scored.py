@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
+from trainables.evaluation.consistency import (
+    DEPTH,
+    Matrix,
+    answer_consistency,
+    mean_of_pairs,
+    retrieval_consistency,
+)
 from trainables.evaluation.retrieval import RECALL_AT, ItemNoise, RetrievalScores, average_precision, retrieval_scores
 from trainables.evaluation.summary import Row
 from trainables.evaluation.vqa import accuracies, choose, correct_answers, variance_noise, variance_over_languages
@@ -38,7 +45,7 @@ class Gallery:
         self._noise = ItemNoise()
         shape = data.present.shape
         self._precision = np.full(shape, np.nan)
-        self._best = np.zeros((*shape, min(_SHOWN, len(images))), np.int64)
+        self._best = np.zeros((*shape, min(DEPTH, len(images))), np.int64)
 
     def tokens(self, language: str) -> Array:
         """The texts whose embeddings `score` takes, int [M, T]."""
@@ -65,12 +72,21 @@ class Gallery:
         self._best[place, present] = nearest.cpu().numpy()
 
     def summary(self) -> Row:
-        """``retrieval_map`` and its standard error, once all languages are scored."""
+        """``retrieval_map``, its standard error and ``retrieval_consistency``, once all languages are scored."""
         means = [(row["map_i2t"] + row["map_t2i"]) / 2 for row in self.languages.values()]
-        return {"retrieval_map": float(np.mean(means)), "retrieval_map_noise": self._noise.standard_error()}
+        return {
+            "retrieval_map": float(np.mean(means)),
+            "retrieval_map_noise": self._noise.standard_error(),
+            **_mean("retrieval_consistency", self.consistency),
+        }
+
+    @cached_property
+    def consistency(self) -> Matrix:
+        """[L, L]: how alike the images rank for two languages, once all are scored."""
+        return retrieval_consistency(list(self._best), np.asarray(self.data.present))
 
     def retrieved(self) -> Retrieved:
-        return Retrieved(self._precision, self._best)
+        return Retrieved(self._precision, self._best[:, :, :_SHOWN])
 
     def _place(self, language: str) -> int:
         return list(self.data.languages).index(language)
@@ -110,7 +126,8 @@ class Quiz:
         self.languages[language] = {"vqa_accuracy": float(right.float().mean()), "vqa_items": len(right)}
 
     def summary(self) -> Row:
-        """``vqa_accuracy``, ``vqa_variance``, its root and its standard error, once all languages are scored."""
+        """``vqa_accuracy``, ``vqa_variance``, its root and its standard error, and ``vqa_consistency``, once all languages
+        are scored."""
         answers = self._correct, torch.from_numpy(self._asked)
         variance = variance_over_languages(*answers)
         return {
@@ -118,7 +135,13 @@ class Quiz:
             "vqa_variance": variance,
             "vqa_std": variance**0.5,
             "vqa_variance_noise": variance_noise(*answers, torch.Generator().manual_seed(_NOISE_SEED)),
+            **_mean("vqa_consistency", self.consistency),
         }
+
+    @cached_property
+    def consistency(self) -> Matrix:
+        """[L, L]: how alike two languages are answered, once all are scored."""
+        return answer_consistency(self._correct.numpy(), self._asked)
 
     def option_similarity(self) -> Array:
         """[L, N, C]; -inf where there is no option, NaN where the language does not ask the item."""
@@ -134,6 +157,11 @@ class Quiz:
     def _used(self, place: int) -> Array:
         options = self.data.options[place][self._asked[place]]
         return np.unique(options[options >= 0])
+
+
+def _mean(name: str, matrix: Matrix) -> Row:
+    mean = mean_of_pairs(matrix)
+    return {} if mean is None else {name: mean}
 
 
 def _named(scores: RetrievalScores, direction: str) -> dict[str, float]:

@@ -13,8 +13,8 @@ def over_sets(summaries: Mapping[str, Mapping[str, float]]) -> Row:
 
     The standard error of a mean of K independent scores is √(Σ e²) / K; ``vqa_std`` stays the root of ``vqa_variance``.
     """
-    names = list(next(iter(summaries.values())))
-    whole = {name: _joined(name, [scores[name] for scores in summaries.values()]) for name in names}
+    names = dict.fromkeys(name for scores in summaries.values() for name in scores)
+    whole = {name: _joined(name, [scores[name] for scores in summaries.values() if name in scores]) for name in names}
     if "vqa_std" in whole:
         whole["vqa_std"] = whole["vqa_variance"] ** 0.5
     for of, scores in summaries.items():

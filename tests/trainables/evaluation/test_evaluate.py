@@ -250,3 +250,21 @@ def test_subset_takes_a_part_of_each_set(
     assert {name: len(set(data.text_item)) for name, data in captions.items()} == {"all": 8, "two": 4}
     assert list(captions["two"].languages) == ["ar", "en"]
     assert 12 <= len(questions["own"].answer) < 20
+
+
+def test_languages_agree_with_themselves_and_a_language_of_the_same_texts_agrees_with_its_twin(
+    teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions, evaluation: Evaluation
+) -> None:
+    matrices = {task: np.array(matrix) for task, matrix in evaluation.consistency.items()}
+    assert set(matrices) == {"retrieval", "vqa"}
+    for task, matrix in matrices.items():
+        assert matrix.shape == (len(few_captions.languages),) * 2
+        np.testing.assert_allclose(np.diag(matrix), 1.0)
+        pairs = matrix[np.tril_indices(len(matrix), -1)]
+        assert (pairs < 1).all()
+        assert evaluation.summary[f"{task}_consistency"] == pytest.approx(pairs.mean(), abs=1e-5)
+    same = dataclasses.replace(
+        few_captions, tokens=np.repeat(few_captions.tokens[:1], 3, axis=0), present=few_captions.present
+    )
+    twins = evaluate(teacher, {"": same}, {"": few_questions}, "fp32").consistency["retrieval"]
+    np.testing.assert_allclose(np.array(twins), 1.0, atol=1e-4)
