@@ -207,25 +207,33 @@ def test_each_set_is_scored_as_if_alone_and_plain_scores_are_means(
         (alone.summary["retrieval_map"] + other.summary["retrieval_map"]) / 2, rel=1e-4
     )
     assert [list(rows) for rows in found.sets.values()] == [["en", "ja", "ar"], ["en", "ar"], *[["en", "ja", "ar"]] * 2]
+    # In both galleries: a mean; in one alone: its own. Rows and columns are those of the languages.
+    places = list(found.languages).index("ja"), list(found.languages).index("ar")
+    assert list(found.languages) == ["en", "ja", "ar"]
+    of_all, of_two = (np.array(one.consistency["retrieval"], float) for one in (alone, other))
+    assert found.consistency["retrieval"][0][2] == pytest.approx((of_all[0, 2] + of_two[0, 1]) / 2, abs=1e-3)
+    assert found.consistency["retrieval"][places[0]][places[1]] == pytest.approx(of_all[1, 2], abs=1e-3)
     assert set(found.sets["two"]["en"]).isdisjoint(found.sets["own"]["en"])
     assert found.languages["ja"]["map_i2t"] == pytest.approx(alone.languages["ja"]["map_i2t"], rel=1e-4)
     assert found.languages["ja"]["vqa_items"] == 50
     np.testing.assert_allclose(
         found.retrieved["two"].text_precision, other.retrieved[""].text_precision, rtol=1e-4, equal_nan=True
     )
-    assert found.scores().keys() == {"languages", "summary", "sets"}
+    assert found.scores().keys() == {"languages", "summary", "consistency", "sets"}
 
 
 def test_a_single_set_without_a_name_has_the_plain_names_alone(evaluation: Evaluation) -> None:
     assert list(evaluation.summary) == [
         "retrieval_map",
         "retrieval_map_noise",
+        "retrieval_consistency",
         "vqa_accuracy",
         "vqa_variance",
         "vqa_std",
         "vqa_variance_noise",
+        "vqa_consistency",
     ]
-    assert evaluation.scores() == {"languages": evaluation.languages, "summary": evaluation.summary}
+    assert "sets" not in evaluation.scores()
 
 
 def test_a_text_that_several_sets_share_is_encoded_once(
