@@ -81,7 +81,8 @@ def test_both_nodes_of_a_cluster_write_what_one_machine_writes(run_environment: 
         env={
             **run_environment,
             "POLYDISTILL_CACHE": str(tmp_path / "cluster"),
-            "RAY_raylet_start_wait_time_s": "300",  # three nodes at once, on a busy machine
+            "RAY_raylet_start_wait_time_s": "120",  # three nodes at once, on a busy machine
+            "RAY_agent_register_timeout_ms": "120000",
         },
         capture_output=True,
         text=True,

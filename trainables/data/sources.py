@@ -234,6 +234,7 @@ def first_of_each(hashes: Array) -> Array:
 
 def in_share(hashes: Array, share: tuple[float, float]) -> Array:
     """Which ids belong to a part of all items, bool."""
-    place = hashes.astype(np.float64) / 2.0**64
+    place = hashes.astype(np.float64)
+    place /= 2.0**64
     # A hash may round up to 1, which is no number below it.
     return (place >= share[0]) & ((place < share[1]) | (share[1] >= 1.0))
