@@ -37,7 +37,9 @@ def front_table(data: StudyData) -> Html:
     frame = frame.loc[:, ~frame.columns.duplicated()]
     said = "In brackets: 95 % intervals, in the search over evaluation items, with new seeds over seeds."
     if "support" in frame:
-        said += " Support: the chance that a recipe is on the front of the new means; a place under 50 % is not supported."
+        said += (
+            " Support: the chance that a recipe is on the front of the new means; a place under 50 % is not supported."
+        )
     return table(frame) + Html.paragraph(said)
 
 

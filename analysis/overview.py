@@ -64,7 +64,9 @@ def state(data: StudyData) -> list[str]:
     trainings = sum(map(len, data.confirmations.values()))
     if trainings:
         again = _counted(len(data.confirmations), "recipe")
-        lines.append(f"{again} {'was' if len(data.confirmations) == 1 else 'were'} trained again, with {trainings} new seeds in all.")
+        lines.append(
+            f"{again} {'was' if len(data.confirmations) == 1 else 'were'} trained again, with {trainings} new seeds in all."
+        )
     elif members:
         lines.append("No recipe was trained again: how much seeds differ is not known.")
     if members and not data.test_metrics:

@@ -105,7 +105,9 @@ def styled() -> Iterator[None]:
     style = sns.axes_style("ticks", rc={**ink, **rest})
     # Seaborn gives styles back by its own list, which lacks the legend's frame.
     with mpl.rc_context(), style, sns.plotting_context("paper"):
-        mpl.rcParams.update({"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, **_AS_IT_IS})
+        mpl.rcParams.update(
+            {"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, **_AS_IT_IS}
+        )
         yield
 
 

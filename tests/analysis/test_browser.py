@@ -63,7 +63,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 def requests(driver: webdriver.Chrome) -> set[str]:
     """What the browser has fetched since this was last asked, but for pictures in the page itself."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    sent = [message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    sent = [
+        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
+    ]
     return {url for url in sent if not url.startswith("data:")}
 
 
@@ -83,11 +85,15 @@ def test_nothing_is_injected_fetched_or_complained_of(driver: webdriver.Chrome, 
     assert pictures
     assert all(picture.get_attribute("alt") is not None for picture in pictures)
     assert all(int(picture.get_property("naturalWidth")) > 0 for picture in pictures)  # all are decoded
-    fetched = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=[\"']?([^\"'>]{5})", (pages / name).read_text())
+    fetched = re.findall(
+        r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=[\"']?([^\"'>]{5})", (pages / name).read_text()
+    )
     assert set(fetched) <= {"data:"}
 
 
-def test_the_policy_lets_no_other_script_run_and_nothing_be_fetched(driver: webdriver.Chrome, pages: Path, tmp_path: Path) -> None:
+def test_the_policy_lets_no_other_script_run_and_nothing_be_fetched(
+    driver: webdriver.Chrome, pages: Path, tmp_path: Path
+) -> None:
     content = (pages / "study.html").read_text(encoding="utf-8")
     leak = '<script>document.title = "ran"</script><img src="http://127.0.0.1:9/leak.png" onerror="document.title = 1">'
     (tmp_path / "leaky.html").write_text(content.replace("</main>", f"{leak}</main>"), encoding="utf-8")

@@ -91,8 +91,6 @@ def test_a_trial_that_cannot_be_shown_is_told_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_study_without_trials_has_none_to_show(
-    study_folder: StudyFolder, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_without_trials_has_none_to_show(study_folder: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert trial.main([str(study_folder.path), "0"]) == 2
     assert "the study has no trials yet" in capsys.readouterr().err
