@@ -111,7 +111,7 @@ importance(data)
         "Strategies",
         "Left as found, which depends on what else was tried with a strategy; right what the strategy itself adds.",
         """
-from analysis.figures.matters import strategies
+from analysis.figures.strategies import strategies
 
 strategies(data)
 """,
