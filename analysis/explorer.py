@@ -176,7 +176,8 @@ def _ranges(places: list[Any]) -> list[list[float]]:
         return [[0.0, 1.0], [0.0, 1.0]]
     low, high = np.min(places, axis=0), np.max(places, axis=0)
     room = np.where(high > low, 0.07 * (high - low), np.maximum(0.1 * np.abs(high), 1e-3))
-    return np.column_stack([low - room, high + room]).tolist()
+    ranges: list[list[float]] = np.column_stack([low - room, high + room]).tolist()
+    return ranges
 
 
 def _edge(members: NDArray[np.float64], axes: Directions, ranges: list[list[float]]) -> list[Any]:
@@ -192,5 +193,5 @@ def _edge(members: NDArray[np.float64], axes: Directions, ranges: list[list[floa
 
 
 def _rounded(values: ArrayLike | Iterable[float]) -> list[float | None]:
-    numbers = np.asarray(list(values), dtype=float)  # type: ignore[arg-type, call-overload, unused-ignore]
+    numbers = np.fromiter(map(float, values), np.float64)  # type: ignore[arg-type, unused-ignore]
     return [float(f"{number:.{_DIGITS}g}") if np.isfinite(number) else None for number in numbers]

@@ -122,7 +122,7 @@ def _draw_losses(axes: Axes, own: pd.DataFrame) -> None:
     for name, drawn in series(losses.columns).items():
         line = {"color": drawn.colour, "linestyle": drawn.line, "marker": drawn.marker, "ms": 4, "linewidth": 1.3}
         axes.plot(own["step"], losses[name], label=name.removeprefix(_LOSS), **line)
-    if (losses.min(axis=None) > 0) and len(losses):
+    if (losses.to_numpy(dtype=float) > 0).all():
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -141,7 +141,7 @@ def _kept(scores: pd.DataFrame) -> Iterator[str]:
             scores["language"]
         )
         if shares.notna().any():
-            least = shares.idxmin()
+            least = str(shares.idxmin())
             yield f"{100 * shares.mean():.0f} % of the teacher's {name} (least: {least}, {100 * shares[least]:.0f} %)"
 
 
