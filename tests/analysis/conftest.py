@@ -16,6 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from analysis.load import StudyData, load_study
+
 LANGUAGES = ("en", "ja", "ar")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -217,3 +219,11 @@ def write_examples(path: Path) -> None:
         for case in ("best", "worst")
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+@pytest.fixture(scope="session")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    """Forty complete trials whose effects are known: see `varied`."""
+    from tests.analysis.varied import varied_study
+
+    return load_study(varied_study(StudyFolder(tmp_path_factory.mktemp("varied") / "study"), 40).path)
