@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
@@ -25,10 +25,6 @@ from trainables.artifacts import artifact, write_json
 from trainables.data.report import DataError
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
-
-if TYPE_CHECKING:
-    from trainables.data.gallery import Pixels
-    from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 1  # raise it when the same model gets other scores
 
@@ -74,57 +70,19 @@ class Stages:
         yield from _streamed(self._prepare)
 
     def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
-        from trainables.data.prepare import prepare_captions, prepare_questions
-        from trainables.vocabulary import trimmed_vocabulary
+        from trainables.data.prepare import prepare_sources
 
-        data, languages = self._config.data, self._config.data.languages
-        tokenizer, pixels = self._tokenizer_and_pixels()
-        trims = self._config.student.vocabulary == "trimmed"
-        steps = 6 + trims
-        progress(1, steps)
-        folders: list[Path] = []
-
-        def within(done: int, total: int) -> None:
-            """A part of the next step."""
-            progress((1 + len(folders)) * total + done, steps * total)
-
-        for key, source, control in (
-            ("data.train", data.train, CONTROL_LANGUAGE),
-            ("data.retrieval", data.retrieval, None),
-            ("data.test.retrieval", data.test.retrieval, None),
-        ):
-            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer, within))
-            progress(1 + len(folders), steps)
-        for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
-            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer, within))
-            progress(1 + len(folders), steps)
-        train, retrieval, test_retrieval, vqa, test_vqa = folders
-        try:
-            own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
-        except ValueError as error:
-            raise UserError(f"student.vocabulary: {error}; take full") from None
-        return Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
-
-    def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
-        """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""
-        from trainables.data.gallery import Pixels
-        from trainables.data.prepare import training_texts
-        from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
-        from trainables.models.spec import PREPROCESS
-        from trainables.models.tokenizer import Tokenizer, fit_bpe
-
-        data, teacher = self._config.data, self._config.teacher
-        if teacher.pretrained is not None:
-            checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
-            spec = checkpoint.spec(teacher.image_size)
-            size, standard, tokenizer = spec.image.image_size, spec.preprocess, pretrained_tokenizer(checkpoint)
-        else:
-            assert teacher.model is not None
-            assert teacher.tokenizer is not None
-            folder = fit_bpe(training_texts("data.train", data.train, data.languages), teacher.tokenizer.vocab_size)
-            size, standard = teacher.model.image.image_size, PREPROCESS[teacher.family]
-            tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
-        return tokenizer, Pixels(size, standard.mode, standard.interpolation)
+        config = self._config
+        found = prepare_sources(
+            config.data.sources,
+            config.data.languages,
+            CONTROL_LANGUAGE,
+            config.teacher,
+            config.student.vocabulary == "trimmed",
+            progress,
+        )
+        folders = {key.replace(".", "_"): folder for key, folder in found.folders.items()}
+        return Prepared(tokenizer=found.tokenizer.folder, vocabulary=found.vocabulary, **folders)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""

@@ -16,7 +16,7 @@ import numpy as np
 from trainables.artifacts import artifact
 from trainables.data.gallery import Pixels, Progress, batches, write_pictures
 from trainables.data.headers import check_image
-from trainables.data.prepared import Array, TextWriter, save_array
+from trainables.data.prepared import IDENTITIES, Array, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.data.sources import Rows, identities, in_share, open_rows
@@ -24,7 +24,7 @@ from trainables.data.sources import Rows, identities, in_share, open_rows
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_STAGE_VERSION = 2  # raise it when the same data gives other arrays
 _TEXTS = 4096  # items whose captions are read at once
 _MOST_CAPTIONS = 255  # of one item in one language
 
@@ -39,6 +39,7 @@ class Table:
     rows: Array  # int [L, K], -1 where a language lacks an item
     image: str
     languages: Sequence[str]
+    identities: Array | None  # uint64 [K], the hashes of the items' ids; None where they have none
 
     @property
     def items(self) -> Array:
@@ -106,19 +107,20 @@ def open_captions(
         rows = rows[np.sort(first)]
         chosen[number] = hashes[rows], rows
     if len(distinct) == 1:
-        rows = next(iter(chosen.values()))[1]
+        items, rows = next(iter(chosen.values()))
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
-        joined = _join([chosen[id(table)] for table in tables])
+        items, joined = _join([chosen[id(table)] for table in tables])
     report = DataReport(key, joined.shape[1] + len(bad), source.max_bad)
     for row, reason in bad:
         report.add(row, reason)
     report.check()
-    return Table(key, tables, columns, joined, source.image, languages), report
+    return Table(key, tables, columns, joined, source.image, languages, items if source.id else None), report
 
 
-def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
-    """The row of each item in each language, int32 [L, K], -1 for none, from the ids and rows of each language.
+def _join(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The ids of all items, uint64 [K], and the row of each in each language, int32 [L, K], -1 for none, from the ids
+    and rows of each language.
 
     Items are in the order of the first language, then those that only the next ones have.
     """
@@ -129,7 +131,7 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
     joined = np.full((len(parts), len(items)), -1, np.int32)
     for language, (hashes, rows) in enumerate(parts):
         joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
-    return joined
+    return items, joined
 
 
 def _clean(cell: Any) -> tuple[list[str], list[str]]:
@@ -177,6 +179,8 @@ def prepare_captions(
         kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report, progress)
         _check(table, report, counts[:, kept], source.min_items)
         _write_texts(folder, table, kept, counts[:, kept], tokenizer)
+        if table.identities is not None:
+            save_array(folder / IDENTITIES, table.identities[kept])
         report.save(
             folder,
             items=len(kept),

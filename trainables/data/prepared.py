@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 Array = npt.NDArray[Any]
+IDENTITIES = "identities.npy"  # beside the arrays of data whose items have ids: a hash of each id, uint64 [items]
 _TEXTS = ".arrow"
 
 
