@@ -41,6 +41,11 @@ class Prepared:
     test_vqa: Path
     vocabulary: Path | None  # the folder of the student's, if it is trimmed
 
+    def folder(self, key: str) -> Path:
+        """Of the source of a key below `data`."""
+        found: Path = getattr(self, key.replace(".", "_"))
+        return found
+
 
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
     """The teacher layers of each tower, counted from 0, that a recipe of the space may map a student layer to."""
@@ -83,6 +88,13 @@ class Stages:
         )
         folders = {key.replace(".", "_"): folder for key, folder in found.folders.items()}
         return Prepared(tokenizer=found.tokenizer.folder, vocabulary=found.vocabulary, **folders)
+
+    def overlaps(self, prepared: Prepared) -> Iterator[Any]:
+        """What the sources of the study share: a list of `Overlap`."""
+        from trainables.data.leakage import find_overlaps
+
+        sources = self._config.data.sources
+        yield find_overlaps(sources, {key: prepared.folder(key) for key in sources})
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""
