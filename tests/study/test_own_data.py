@@ -1,4 +1,4 @@
-"""What a study says of data of the user's own that it cannot use; test_paper_presets.py has studies of such data."""
+"""What a study says of data that it cannot use, or that leaks; test_paper_presets.py has studies of the user's own data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.own_data import cvqa_rows, items, save_cvqa, save_per_language, save_
 from tests.study.tiny import check_that_nothing_is_left
 
 if TYPE_CHECKING:
-    from tests.study.tiny import Study
+    from tests.study.tiny import Outcome, Study
 
 LANGUAGES = ("en", "es-419", "tr")  # one that the embedded data does not know by this name
 STORED = ("en", "es", "tr")
@@ -66,3 +66,20 @@ def test_data_that_cannot_be_used_ends_a_study_in_one_line(study: Study, setting
     (line,) = [line for line in outcome.errors.splitlines() if line.startswith("study.run: ")]
     assert line.startswith("study.run: data.retrieval: fewer than min_items, 10000, usable items in en (")
     check_that_nothing_is_left(study.runs[0])
+
+
+def test_a_study_reports_what_its_sources_share_and_goes_on(finished: tuple[Study, Outcome]) -> None:
+    """Several emoji are drawn alike: some of them are trained on, others scored."""
+    study, outcome = finished
+    assert outcome.code == 0, study.runs[0].said()
+    path = study.folder / "data_report.json"
+    leaks = study.read(path.name)["leakage"]
+    assert {(leak["first"], leak["second"]) for leak in leaks} >= {
+        ("data.train", "data.retrieval"),
+        ("data.train", "data.test.retrieval"),
+    }
+    for leak in leaks:
+        line = f"{leak['first']} and {leak['second']} share {leak['pictures']} pictures: {path}"
+        assert line in outcome.errors.splitlines()
+        assert leak["ids"] is None
+        assert 0 < len(leak["examples"]) <= leak["pictures"]

@@ -4,8 +4,8 @@
     python -m trainables.data my_study.yaml --to look
     python -m trainables.data my_study.yaml --set data.retrieval.split=test --json
 
-Data is prepared as the study would do it, which then finds it in the cache. A picture of examples, contact_sheet.png, goes into
-a folder, data-NAME if none is named.
+Data is prepared as the study would do it, which then finds it in the cache. A picture of examples, contact_sheet.png,
+goes into a folder, data-NAME if none is named.
 """
 
 from __future__ import annotations

@@ -81,6 +81,8 @@ def _draw(
     draw.rectangle((left, top, left + CARD_WIDTH - 1, top + tall - 1), _CARD)
     sharp = Image.Resampling.LANCZOS if card.picture.shape[0] > PICTURE else Image.Resampling.BICUBIC
     sheet.paste(Image.fromarray(card.picture).resize((PICTURE, PICTURE), sharp), (left + MARGIN, top + MARGIN))
+    edge = (left + MARGIN - 1, top + MARGIN - 1, left + MARGIN + PICTURE, top + MARGIN + PICTURE)
+    draw.rectangle(edge, outline=_PAPER)  # so that a blank picture is seen to be one
     beside, room = left + PICTURE + 2 * MARGIN, CARD_WIDTH - PICTURE - 3 * MARGIN
     for number, line in enumerate(card.lines):
         level = top + MARGIN + number * texts.line_height

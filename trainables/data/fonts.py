@@ -159,7 +159,8 @@ class Writer:
                 yield path, part
             elif path is not None and whole is not None:
                 self.missing.add(path)
-                yield whole, f"[{path}: {len(part)} characters, no font] "
+                rest = part.rstrip()
+                yield whole, f"[{path}: {len(rest)} characters, no font]{part[len(rest) :]}"
 
 
 def _shaping(part: str, language: str) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.leakage import Overlap, Prepared, described, find_overlaps, load_prepared, same_within
+from trainables.data.leakage import Overlap, Prepared, find_overlaps, load_prepared, named_pairs, same_within
 from trainables.data.picture_hashes import hashed
 from trainables.data.prepare import PreparedSources, Sources
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
@@ -76,7 +76,8 @@ class SourceFigures:
 class Inspection:
     """All sources of a study."""
 
-    vocabulary: int
+    tokenizer: str  # its folder
+    vocabulary: int  # tokens
     context_length: int
     student_context_length: int | None
     sources: dict[str, SourceFigures]
@@ -92,6 +93,7 @@ def inspect(sources: Sources, prepared: PreparedSources, student_context_length:
     data = load_prepared(sources, prepared.folders)
     lengths = (tokenizer.context_length, student_context_length)
     return Inspection(
+        tokenizer=str(tokenizer.folder),
         vocabulary=tokenizer.vocab_size,
         context_length=tokenizer.context_length,
         student_context_length=student_context_length,
@@ -211,5 +213,5 @@ def _copies(data: Prepared, folder: Path) -> Shared:
     return Shared(
         different=len(np.setdiff1d(earlier[rows], rows)),
         items=len(np.unique(items[np.concatenate([rows, earlier[rows]])])),
-        examples=[[described(data, int(earlier[row])), described(data, int(row))] for row in rows[:_EXAMPLES].tolist()],
+        examples=[list(pair) for pair in named_pairs(data, data, earlier[rows], rows, _EXAMPLES)],
     )

@@ -64,8 +64,8 @@ def _row(figures: LanguageFigures, has_student: bool) -> Iterator[str]:
     if texts is None:
         yield from [""] * (6 + has_student)
     else:
-        yield f"{texts.median:g}"
-        yield f"{texts.percentile_95:g}"
+        yield f"{texts.median:.0f}"
+        yield f"{texts.percentile_95:.0f}"
         yield f"{texts.longest:,}"
         yield _share(texts.cut)
         if has_student:

@@ -41,8 +41,8 @@ class Overlap:
         return self.pictures > 0 or (self.same_data and bool(self.ids))
 
     def __str__(self) -> str:
-        shared = [f"{self.ids} ids"] if self.same_data and self.ids else []
-        shared += [f"{self.pictures} pictures"] if self.pictures else []
+        counts = (("id", self.ids if self.same_data else 0), ("picture", self.pictures))
+        shared = [f"{count:,} {what}{'s' if count > 1 else ''}" for what, count in counts if count]
         return f"{self.first} and {self.second} share {' and '.join(shared) or 'nothing'}"
 
 
@@ -97,8 +97,8 @@ def _overlap(
         pictures=_different(pictures[second], rows),
         items=len(np.unique(_items(data[second])[rows])),
         examples=[
-            {"first": described(data[first], int(found[row])), "second": described(data[second], int(row))}
-            for row in rows[:_EXAMPLES]
+            {"first": one, "second": other}
+            for one, other in named_pairs(data[first], data[second], found[rows], rows, _EXAMPLES)
         ],
     )
 
@@ -129,9 +129,15 @@ def same_within(data: Prepared, pictures: HashedPictures) -> Array:
     return same_pictures(pictures, pictures, lambda one, other: (one < other) & (items[one] != items[other]))
 
 
-def described(data: Prepared, row: int) -> str:
-    """An item by its picture: its first caption, or the right answer of its question, in the first language that has one."""
-    return next(_texts(data, row), "")
+def named_pairs(first: Prepared, second: Prepared, rows: Array, others: Array, most: int) -> list[tuple[str, str]]:
+    """Items by the rows of their pictures, each named as it is written: by its first caption, or its right answer, in the
+    first language that has one. A pair stands once, whatever views there are of it."""
+    named: dict[tuple[str, str], None] = {}
+    for row, other in zip(rows.tolist(), others.tolist(), strict=True):
+        named.setdefault((next(_texts(first, row), ""), next(_texts(second, other), "")))
+        if len(named) == most:
+            break
+    return list(named)
 
 
 def _texts(data: Prepared, row: int) -> Iterator[str]:
