@@ -136,7 +136,7 @@ def _drawn(gram_: bytes, moment_: bytes, square: float, rows: int, group_: tuple
         shrink = np.append(1 / width, 1e-6)[group]  # −1 takes the last
         root = np.linalg.cholesky(gram / noise + np.diag(shrink))
         mean = np.linalg.solve(root.T, np.linalg.solve(root, moment / noise) + rng.standard_normal(size))
-        rest = max(square - 2 * mean @ moment + mean @ gram @ mean, 0.0)
+        rest = max(float(square - 2 * mean @ moment + mean @ gram @ mean), 0.0)
         noise = (rest / 2 + _NOISE) / rng.gamma(rows / 2 + 1)
         sums = np.bincount(group[1:], mean[1:] ** 2, minlength=groups)
         width = np.maximum((sums / 2 + 1 / mixing) / rng.gamma(shape), 1e-8)

@@ -76,7 +76,9 @@ ROW = (9.6, 3.6)
 
 _FONTS = ("DejaVu Sans", "Noto Sans CJK JP")  # the first has Latin, Cyrillic and Arabic script
 _CJK = ("noto_cjk_sans_jp_regular", "NotoSansCJKjp-Regular.otf")
-_AS_IT_IS: dict[Any, Any] = {"text.parse_math": False}  # names come from data: what stands between two dollars is no formula
+_AS_IT_IS: dict[Any, Any] = {
+    "text.parse_math": False
+}  # names come from data: what stands between two dollars is no formula
 _TITLE, _CAPTION = 10.0, 7.5  # points
 _LETTER, _BOLD_LETTER = 0.53, 0.62  # mean width of a letter, as a share of the font's size
 

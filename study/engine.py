@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from analysis.pareto import reference_point
 from search_spaces.space import SearchSpace
@@ -38,6 +38,9 @@ from trainables.data.sets import key_of
 from trainables.evaluation.summary import accuracies_of
 from trainables.models.checkpoint import CheckpointError
 from trainables.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from trainables.data.leakage import Overlap
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class _Stages:
             try:
                 with progress.stage("prepare data") as advance:
                     prepared = stages.run("prepare", progress=advance)
-                self._keep_data_reports(prepared)
+                    overlaps = stages.run("overlaps", prepared, progress=advance)
+                self._keep_data_reports(prepared, [overlap for overlap in overlaps if overlap.is_leak])
                 if self._room_to_prepare != self._room:
                     stack.close()
                     stages = stack.enter_context(StageRunner(config, *self._room))
@@ -155,20 +159,21 @@ class _Stages:
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)
         return Inputs(prepared, teacher, student, student_parameters, cache, scores, chance)
 
-    def _keep_data_reports(self, prepared: Prepared) -> None:
-        """Beside the study, where its user looks: what is in data of the user's own, and what is wrong with it."""
-        reports = {}
-        for purpose, folders in prepared.folders.items():
-            for name, folder in folders.items():
-                if (folder / REPORT).exists():
-                    reports[key_of(purpose, name)] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        if reports:
-            write_json(self._ledger.folder / REPORT, reports)
+    def _keep_data_reports(self, prepared: Prepared, leaks: Sequence[Overlap]) -> None:
+        """Beside the study, where its user looks: what is in data of the user's own, what is wrong with it, and what
+        sources share that should be apart."""
+        path, reports = self._ledger.folder / REPORT, {}
+        for key, folder in prepared.by_key.items():
+            found = folder / REPORT
+            if found.exists():
+                reports[key] = json.loads(found.read_text(encoding="utf-8"))
+        if reports or leaks:
+            write_json(path, {**reports, "leakage": [asdict(leak) for leak in leaks]})
         for key, report in reports.items():
             if report["bad_rows"]:
-                self._progress.note(
-                    f"data.{key}: {report['bad_rows']} of {report['rows']} rows are bad: {self._ledger.folder / REPORT}"
-                )
+                self._progress.note(f"data.{key}: {report['bad_rows']} of {report['rows']} rows are bad: {path}")
+        for leak in leaks:
+            self._progress.note(f"{leak}: {path}")
 
     def _search(self, runner: TrialRunner, inputs: Inputs) -> None:
         config = self._config

@@ -18,20 +18,17 @@ import ray
 
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
-from study.data_config import CAPTIONS, CONTROL_LANGUAGE, QUESTIONS, Purpose
+from study.data_config import CONTROL_LANGUAGE, Purpose
 from study.errors import UserError
 from study.models import TOWERS, student_layers, teacher_towers
 from trainables.artifacts import artifact, write_json
 from trainables.data.report import DataError
 from trainables.data.sets import key_of
-from trainables.data.settings import EmojiQuestions, OwnQuestions
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
 if TYPE_CHECKING:
-    from trainables.data.pictures import Pixels
     from trainables.models.spec import ModelSpec
-    from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 2  # raise it when the same model gets other scores
 
@@ -44,6 +41,15 @@ class Prepared:
     train: Path  # of all sources together
     folders: Mapping[Purpose, Mapping[str, Path]]  # of each source, by its name
     vocabulary: Path | None  # the folder of the student's, if it is trimmed
+
+    @property
+    def by_key(self) -> dict[str, Path]:
+        """The folders of all sources by their keys below `data`."""
+        return {
+            key_of(purpose, name): folder
+            for purpose, folders in self.folders.items()
+            for name, folder in folders.items()
+        }
 
 
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
@@ -74,40 +80,29 @@ class Stages:
         yield from _streamed(self._prepare)
 
     def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
-        from trainables.data.prepare import prepare_captions, prepare_questions
-        from trainables.vocabulary import trimmed_vocabulary
+        from trainables.data.prepare import prepare_sources
 
-        data = self._config.data
-        tokenizer, pixels = self._tokenizer_and_pixels()
-        trims = self._config.student.vocabulary == "trimmed"
-        steps, done = 1 + len(data.sources) + trims, 1
-        progress(done, steps)
-
-        def within(part: int, whole: int) -> None:
-            """A part of the next step."""
-            progress(done * whole + part, steps * whole)
-
-        folders: dict[Purpose, dict[str, Path]] = {}
-        for purpose, sources in data.purposes.items():
-            control = CONTROL_LANGUAGE if purpose == "train" else None
-            for name, source in sources.items():
-                key, languages = f"data.{key_of(purpose, name)}", data.languages_of(source)
-                if isinstance(source, EmojiQuestions | OwnQuestions):
-                    folder = prepare_questions(key, source, languages, pixels, tokenizer, within)
-                else:
-                    folder = prepare_captions(key, source, languages, control, pixels, tokenizer, within)
-                folders.setdefault(purpose, {})[name] = folder
-                done += 1
-                progress(done, steps)
-        captions, questions = (
-            [folder for purpose in purposes for folder in folders[purpose].values()]
-            for purposes in (CAPTIONS, QUESTIONS)
+        config, data = self._config, self._config.data
+        found = prepare_sources(
+            data.sources,
+            data.languages,
+            CONTROL_LANGUAGE,
+            config.teacher,
+            config.student.vocabulary == "trimmed",
+            round(data.pictures_gb * 1e9),
+            progress,
         )
-        try:
-            own = trimmed_vocabulary(tokenizer, captions, questions) if trims else None
-        except ValueError as error:
-            raise UserError(f"student.vocabulary: {error}; take full") from None
-        return Prepared(tokenizer.folder, self._joined(folders["train"]), folders, own)
+        folders: dict[Purpose, dict[str, Path]] = {
+            purpose: {name: found.folders[key_of(purpose, name)] for name in sources}
+            for purpose, sources in data.purposes.items()
+        }
+        return Prepared(found.tokenizer.folder, self._joined(folders["train"]), folders, found.vocabulary)
+
+    def overlaps(self, prepared: Prepared) -> Iterator[Any]:
+        """What the sources of the study share: a list of `Overlap`."""
+        from trainables.data.leakage import find_overlaps
+
+        yield find_overlaps(self._config.data.sources, prepared.by_key)
 
     def _joined(self, parts: Mapping[str, Path]) -> Path:
         """The training data of all sources, held against their weights.
@@ -128,31 +123,6 @@ class Stages:
             for key, size in batches.items():
                 check_weights(sizes, data.weights, key, size)
         return prepare_mixture(list(parts.values()), data.languages)
-
-    def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
-        """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""
-        from trainables.data.pictures import Pixels
-        from trainables.data.prepare import training_texts
-        from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
-        from trainables.models.spec import PREPROCESS
-        from trainables.models.tokenizer import Tokenizer, fit_bpe
-
-        data, teacher = self._config.data, self._config.teacher
-        if teacher.pretrained is not None:
-            checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
-            spec = checkpoint.spec(teacher.image_size)
-            size, standard, tokenizer = spec.image.image_size, spec.preprocess, pretrained_tokenizer(checkpoint)
-        else:
-            assert teacher.model is not None
-            assert teacher.tokenizer is not None
-            sources = {
-                f"data.{key_of('train', name)}": (source, data.languages_of(source))
-                for name, source in data.train.items()
-            }
-            folder = fit_bpe(training_texts(sources), teacher.tokenizer.vocab_size)
-            size, standard = teacher.model.image.image_size, PREPROCESS[teacher.family]
-            tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
-        return tokenizer, Pixels(size, standard.mode, standard.interpolation, round(data.pictures_gb * 1e9))
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""

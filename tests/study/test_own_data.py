@@ -1,4 +1,4 @@
-"""Data of the user's own as the README names it; test_paper_presets.py has studies of data as it is on the hub."""
+"""Data of the user's own as the README names it, and data that leaks; test_paper_presets.py has studies of data as it is on the hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.own_data import Item, cvqa_rows, items, save_wide
 from tests.study.tiny import ROOT, TINY, check_that_nothing_is_left
 
 if TYPE_CHECKING:
-    from tests.study.tiny import Study
+    from tests.study.tiny import Outcome, Study
 
 STORED = {"en": "en", "de": "es", "sw": "tr"}  # the README's languages, and whose emoji names stand for theirs here
 SIZE = 24
@@ -78,6 +78,7 @@ def test_the_data_section_of_the_readme_leads_to_a_front(study: Study, content: 
     outcome = study.run("search.trials=2", "search.confirm.seeds=0", content=content)
     assert outcome.code == 0, study.runs[0].said()
     reports = study.read("data_report.json")
+    del reports["leakage"]
     assert reports["train"]["items"] + reports["retrieval"]["items"] == 400
     assert all(report["bad_rows"] == 0 for report in reports.values())
     written = yaml.safe_load((study.folder / "config.yaml").read_text(encoding="utf-8"))
@@ -85,3 +86,20 @@ def test_the_data_section_of_the_readme_leads_to_a_front(study: Study, content: 
     members = study.read("results/front.json")["members"]
     assert members
     assert all({"retrieval_map", "vqa_variance"} <= set(member["test"]) for member in members)
+
+
+def test_a_study_reports_what_its_sources_share_and_goes_on(finished: tuple[Study, Outcome]) -> None:
+    """Several emoji are drawn alike: some of them are trained on, others scored."""
+    study, outcome = finished
+    assert outcome.code == 0, study.runs[0].said()
+    path = study.folder / "data_report.json"
+    leaks = study.read(path.name)["leakage"]
+    assert {(leak["first"], leak["second"]) for leak in leaks} >= {
+        ("data.train", "data.retrieval"),
+        ("data.train", "data.test.retrieval"),
+    }
+    for leak in leaks:
+        line = f"{leak['first']} and {leak['second']} share {leak['pictures']} pictures: {path}"
+        assert line in outcome.errors.splitlines()
+        assert leak["ids"] is None
+        assert 0 < len(leak["examples"]) <= leak["pictures"]

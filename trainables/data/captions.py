@@ -17,7 +17,7 @@ from trainables.artifacts import artifact_in_parts
 from trainables.data.gallery import Progress, batches, write_pictures
 from trainables.data.headers import check_image
 from trainables.data.pictures import Pixels
-from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
+from trainables.data.prepared import IDENTITIES, Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.data.sources import Rows, first_of_each, identities, in_share, open_rows
@@ -40,6 +40,7 @@ class Table:
     rows: Array  # int [L, K], -1 where a language lacks an item
     image: str
     languages: Sequence[str]
+    identities: Array | None  # uint64 [K], the hashes of the items' ids; None where they have none
 
     @property
     def items(self) -> Array:
@@ -107,20 +108,21 @@ def open_captions(
         bad += [(f"row {row}{of}", "duplicate id") for row in rows[~first]]
         chosen[number] = hashes[first], rows[first]
     if len(distinct) == 1:
-        ((_, rows),) = chosen.values()
+        ((items, rows),) = chosen.values()
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
-        joined = _join([chosen[id(table)] for table in tables])
+        items, joined = _join([chosen[id(table)] for table in tables])
         _check_that_all_join(key, source, languages, tables, joined)
     report = DataReport(key, joined.shape[1] + len(bad), source.max_bad)
     for row, reason in bad:
         report.add(row, reason)
     report.check()
-    return Table(key, tables, columns, joined, source.image, languages), report
+    return Table(key, tables, columns, joined, source.image, languages, items if source.id else None), report
 
 
-def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
-    """The row of each item in each language, int32 [L, K], -1 for none, from the ids and rows of each language.
+def _join(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The ids of all items, uint64 [K], and the row of each in each language, int32 [L, K], -1 for none, from the ids
+    and rows of each language.
 
     Items are in the order of the first language, then those that only the next ones have.
     """
@@ -131,7 +133,7 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
     joined = np.full((len(parts), len(items)), -1, np.int32)
     for language, (hashes, rows) in enumerate(parts):
         joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
-    return joined
+    return items, joined
 
 
 def _check_that_all_join(
@@ -204,6 +206,8 @@ def prepare_captions(
         kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report, progress)
         _check(table, report, counts[:, kept], source.min_items)
         _write_texts(folder, table, kept, counts[:, kept], tokenizer)
+        if table.identities is not None:
+            save_array(folder / IDENTITIES, table.identities[kept])
         report.save(
             folder,
             items=len(kept),

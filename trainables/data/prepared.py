@@ -18,6 +18,7 @@ import pyarrow as pa
 from trainables.data.images import Images, open_shards
 
 Array = npt.NDArray[Any]
+IDENTITIES = "identities.npy"  # beside the arrays of data whose items have ids: a hash of each id, uint64 [items]
 _TEXTS = ".arrow"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from trainables.artifacts import artifact_in_parts
 from trainables.data.choices import Question, QuestionError, parse_question, spoken
 from trainables.data.gallery import Progress, batches, write_pictures
 from trainables.data.pictures import Pixels
-from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
+from trainables.data.prepared import IDENTITIES, Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport, hint
 from trainables.data.settings import OwnQuestions
 from trainables.data.sources import Rows, identities, in_share, open_rows
@@ -34,6 +34,7 @@ class _Asked:
     rows: Rows
     places: Array  # int32 [L, K], the row of an item in a language, -1 for none
     languages: Sequence[str]
+    identities: Array | None  # uint64 [K], the hashes of the items' ids; None where they have none
 
     @property
     def items(self) -> Array:
@@ -111,7 +112,7 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
     for row in np.flatnonzero(part & ~known):
         report.add(f"row {row}", "no id")
     wanted_rows = np.flatnonzero(part & known)
-    _, first, item = np.unique(hashes[wanted_rows], return_index=True, return_inverse=True)
+    ids, first, item = np.unique(hashes[wanted_rows], return_index=True, return_inverse=True)
     item = np.argsort(np.argsort(first))[item]  # in the order of rows
     places = np.full((len(languages), len(first)), -1, np.int32)
     for number, row in zip(item, wanted_rows, strict=True):
@@ -122,7 +123,7 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
     if translation:
         places[languages.index(translation.language)] = places.max(axis=0)
     report.check()
-    return _Asked(source, rows, places, languages), report
+    return _Asked(source, rows, places, languages, ids[np.argsort(first)] if source.id else None), report
 
 
 def prepare_questions(
@@ -150,8 +151,10 @@ def prepare_questions(
         _check(key, asked, report, places[:, usable])
         kept = write_pictures(folder, usable, asked.pictures, asked.name, pixels, report, progress)
         _check(key, asked, report, places[:, kept])
-        sound = _Asked(source, asked.rows, places, languages)
+        sound = replace(asked, places=places)
         chance = _write_texts(folder, sound, kept, widest, tokenizer)
+        if asked.identities is not None:
+            save_array(folder / IDENTITIES, asked.identities[kept])
         of_language = (places[:, kept] >= 0).sum(axis=1)
         report.save(
             folder,
