@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from analysis.figures.edges import front_edge
 from analysis.html import Html
@@ -175,7 +175,8 @@ def _ranges(places: list[Any]) -> list[list[float]]:
         return [[0.0, 1.0], [0.0, 1.0]]
     low, high = np.min(places, axis=0), np.max(places, axis=0)
     room = np.where(high > low, 0.07 * (high - low), np.maximum(0.1 * np.abs(high), 1e-3))
-    return np.column_stack([low - room, high + room]).tolist()
+    ranges: list[list[float]] = np.column_stack([low - room, high + room]).tolist()
+    return ranges
 
 
 def _edge(members: NDArray[np.float64], axes: Directions, ranges: list[list[float]]) -> list[Any]:
@@ -190,6 +191,5 @@ def _edge(members: NDArray[np.float64], axes: Directions, ranges: list[list[floa
     return corners
 
 
-def _rounded(values: ArrayLike | Iterable[float]) -> list[float | None]:
-    numbers = np.asarray(list(values), dtype=float)  # type: ignore[arg-type, call-overload, unused-ignore]
-    return [float(f"{number:.{_DIGITS}g}") if np.isfinite(number) else None for number in numbers]
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values]
