@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from analysis.figures.edges import better_corner, front_edge, worst_corner
 from analysis.figures.labels import place_labels
@@ -195,8 +196,22 @@ def _name_members(axes: Axes, front: pd.DataFrame, table: pd.DataFrame, directio
     wanted = front if len(front) <= _MOST_LABELS else front[[bool(picks[number]) for number in front["number"]]]
     texts = [_named(number, picks[number]) for number in wanted["number"]]
     x, y = directions
-    avoid = np.vstack([front[["x", "y"]], table[[f"{x}_confirmed", f"{y}_confirmed"]].dropna()])
+    marks = [front[["x", "y"]], table[[f"{x}_confirmed", f"{y}_confirmed"]].dropna()]
+    avoid = np.vstack([*marks, *_along_bars(table, x, y)])
     place_labels(axes, wanted[["x", "y"]], texts, better_corner(directions), avoid)
+
+
+def _along_bars(table: pd.DataFrame, x: str, y: str) -> list[NDArray[np.float64]]:
+    """Places [20, 2] along each member's bars of intervals over items, which a name should not cover."""
+    found = []
+    for row in table.to_dict("records"):
+        for metric, at in ((x, 0), (y, 1)):
+            ends = row[f"{metric}_low"], row[f"{metric}_high"]
+            if np.isfinite(ends).all():
+                places = np.tile([float(row[x]), float(row[y])], (20, 1))
+                places[:, at] = np.linspace(*ends, 20)
+                found.append(places)
+    return found
 
 
 def _named(number: int, picked: str) -> str:

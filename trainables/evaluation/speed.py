@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ def encoding(models: dict[str, DualEncoder], captions: CaptionedImages, precisio
 
 def _texts(captions: CaptionedImages) -> Array:
     """Token rows [up to 64, T] of the first language."""
-    return captions.tokens[0][captions.present[0]][:_BATCH]
+    return np.asarray(captions.tokens[0][captions.present[0]][:_BATCH])
 
 
 def _milliseconds(
