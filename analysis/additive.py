@@ -9,8 +9,9 @@ Gelman 2006, sampled by Gibbs as Makalic & Schmidt 2016). Few trials give wide i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,11 @@ from numpy.typing import NDArray
 from analysis.choices import halves, is_number, scaled
 
 Floats = NDArray[np.float64]
-_DRAWS, _BURN_IN = 2000, 500
+_DRAWS, _BURN_IN = 1500, 300
 _SEED = 0
+# The inverse gamma prior of the noise's variance, of shape 1 and this scale, beside an outcome of variance 1: where there
+# are more coefficients than trials, nothing else keeps the model from explaining everything.
+_NOISE = 0.02
 LOW, HIGH = 0.025, 0.975
 
 
@@ -114,22 +118,31 @@ def _number(name: str, choice: pd.Series) -> Term:
 
 def _sample(design: Floats, group: NDArray[np.int64], target: Floats) -> tuple[Floats, Floats]:
     """Draws of the coefficients [draws, P] and of the noise [draws]; the group −1, the intercept, is not shrunken."""
+    gram, moment = design.T @ design, design.T @ target
+    return _drawn(gram.tobytes(), moment.tobytes(), float(target @ target), len(target), tuple(group.tolist()))
+
+
+@lru_cache(maxsize=64)  # several tables and figures look at one model
+def _drawn(gram_: bytes, moment_: bytes, square: float, rows: int, group_: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """As `_sample`, from what is sufficient: XᵀX [P, P], Xᵀy [P], yᵀy and the number of rows."""
+    group, moment = np.array(group_), np.frombuffer(moment_)
+    gram = np.frombuffer(gram_).reshape(len(group), len(group))
     rng = np.random.default_rng(_SEED)
-    rows, size, groups = *design.shape, int(group.max()) + 1
-    gram, moment, square = design.T @ design, design.T @ target, float(target @ target)
-    members: Sequence[int] = np.bincount(group[group >= 0], minlength=groups).tolist()
-    shape = (np.array(members) + 1) / 2
-    width, help_, noise = np.ones(groups), np.ones(groups), 1.0
+    size, groups = len(group), int(group.max()) + 1
+    shape = (np.bincount(group[group >= 0], minlength=groups) + 1) / 2
+    width, mixing, noise = np.ones(groups), np.ones(groups), 1.0
     kept = np.empty((_DRAWS, size)), np.empty(_DRAWS)
     for draw in range(-_BURN_IN, _DRAWS):
         shrink = np.append(1 / width, 1e-6)[group]  # −1 takes the last
         root = np.linalg.cholesky(gram / noise + np.diag(shrink))
         mean = np.linalg.solve(root.T, np.linalg.solve(root, moment / noise) + rng.standard_normal(size))
-        rest = square - 2 * mean @ moment + mean @ gram @ mean
-        noise = max(rest / 2 / rng.gamma(rows / 2), 1e-12)
+        rest = max(square - 2 * mean @ moment + mean @ gram @ mean, 0.0)
+        noise = (rest / 2 + _NOISE) / rng.gamma(rows / 2 + 1)
         sums = np.bincount(group[1:], mean[1:] ** 2, minlength=groups)
-        width = np.maximum((sums / 2 + 1 / help_) / rng.gamma(shape), 1e-12)
-        help_ = (1 + 1 / width) / rng.gamma(1.0, size=groups)  # a half-Cauchy of the outcome's own spread
+        width = np.maximum((sums / 2 + 1 / mixing) / rng.gamma(shape), 1e-8)
+        mixing = (1 + 1 / width) / rng.gamma(1.0, size=groups)  # a half-Cauchy of the outcome's own spread
         if draw >= 0:
             kept[0][draw], kept[1][draw] = mean, np.sqrt(noise)
+    for drawn in kept:
+        drawn.flags.writeable = False
     return kept

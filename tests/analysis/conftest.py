@@ -16,6 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from analysis.load import StudyData, load_study
+
 LANGUAGES = ("en", "ja", "ar")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -152,6 +154,14 @@ def study_folder(tmp_path: Path) -> StudyFolder:
 def new_study(tmp_path: Path) -> Callable[[str], StudyFolder]:
     """Makes further studies, by name."""
     return lambda name: StudyFolder(tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    """Forty complete trials whose effects are known: see `varied`."""
+    from tests.analysis.varied import varied_study
+
+    return load_study(varied_study(StudyFolder(tmp_path_factory.mktemp("varied") / "study"), 40).path)
 
 
 MARKUP = '<script>alert(1)</script></script>]]><img src="http://x.invalid/1" onerror="alert(2)">'

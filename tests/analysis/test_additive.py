@@ -45,11 +45,18 @@ def test_draws_follow_the_posterior_that_numeric_integration_gives() -> None:
     y = stats.zscore(values)
     fitted = fit(terms_of(pd.DataFrame({"x": x})), values)
 
+    # The noise's variance has an inverse gamma prior (1, 0.02), the width a half-Cauchy one (1).
     # Density of (log width, log noise) given y, up to a constant, and the slope's mean there.
     width, noise = np.exp(np.meshgrid(np.linspace(-8, 8, 400), np.linspace(-3, 3, 200), indexing="ij"))
     precision = 8 / noise**2 + 1 / width**2
     slope = (x @ y) / noise**2 / precision
-    log = -(7 * np.log(noise) + (y @ y) / (2 * noise**2)) - np.log(width) - 0.5 * np.log(precision)
+    log = (
+        -2 * np.log(noise)
+        - 0.02 / noise**2
+        - (7 * np.log(noise) + (y @ y) / (2 * noise**2))
+        - np.log(width)
+        - 0.5 * np.log(precision)
+    )
     density = np.exp(log + 0.5 * precision * slope**2) * stats.halfcauchy.pdf(width) * width
     expected = (density * slope).sum() / density.sum() * values.std()
     draws = fitted.effects["x"][:, 0]
@@ -98,6 +105,15 @@ def test_a_number_that_some_trials_do_not_have_leaves_them_alone() -> None:
     fitted = fit(terms_of(pd.DataFrame({"kind": kind, "number": number})), values)
     assert fitted.effects["number"][:, 0].mean() == pytest.approx(3.0 * number.std(ddof=0), rel=0.1)
     assert fitted.level("kind", "without").mean() == pytest.approx(3.5, abs=0.4)
+
+
+def test_more_coefficients_than_trials_are_no_error_and_say_little() -> None:
+    rng = np.random.default_rng(0)
+    choices = pd.DataFrame({f"x{place}": rng.normal(size=12) for place in range(20)})
+    fitted = fit(terms_of(choices), rng.normal(size=12))
+    bounds = np.quantile([fitted.effects[name][:, 0] for name in choices], [0.025, 0.975], axis=1)
+    assert ((bounds[0] < 0) & (bounds[1] > 0)).mean() > 0.9
+    assert fitted.noise.min() > 0
 
 
 def test_nothing_to_learn_from_is_an_error() -> None:
