@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def _rows(objective: str, trials: pd.DataFrame, choices: pd.DataFrame) -> Iterat
         taking = choices.loc[here, [*group.names, *beside]]
         varied = taking.loc[:, taking.nunique() > 1]
         enough = here.sum() >= FEWEST and np.ptp(values[here]) > 0
-        draws = _draws(varied, values[here]) if enough else pd.DataFrame()
+        draws = _draws(_frozen(varied), tuple(values[here])) if enough else pd.DataFrame()
         chance = float(draws[_PROBE].quantile(0.95)) if enough else np.nan
         for name in group.names:
             of_name = draws[name] if name in draws else pd.Series([np.nan])
@@ -98,8 +99,17 @@ def _rows(objective: str, trials: pd.DataFrame, choices: pd.DataFrame) -> Iterat
             yield dict(zip(COLUMNS, (*row, low > chance), strict=True))
 
 
-def _draws(choices: pd.DataFrame, values: NDArray[np.float64]) -> pd.DataFrame:
+_Frozen = tuple[tuple[str, tuple[Any, ...]], ...]
+
+
+def _frozen(choices: pd.DataFrame) -> _Frozen:
+    return tuple((str(name), tuple(choices[name])) for name in choices.columns)
+
+
+@lru_cache(maxsize=64)  # a table and a figure ask for the same, and it takes seconds
+def _draws(choices_: _Frozen, values_: tuple[float, ...]) -> pd.DataFrame:
     """Importances [draws, choices and a made-up one] on bootstrap draws of the trials; a share of 1 over all choices."""
+    choices, values = pd.DataFrame(dict(choices_)), np.array(values_)
     rng = np.random.default_rng(_SEED)
     found = []
     for draw in range(_DRAWS):
