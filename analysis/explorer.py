@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from analysis.figures.edges import front_edge
 from analysis.html import Html
@@ -192,6 +192,5 @@ def _edge(members: NDArray[np.float64], axes: Directions, ranges: list[list[floa
     return corners
 
 
-def _rounded(values: ArrayLike | Iterable[float]) -> list[float | None]:
-    numbers = np.fromiter(map(float, values), np.float64)  # type: ignore[arg-type, unused-ignore]
-    return [float(f"{number:.{_DIGITS}g}") if np.isfinite(number) else None for number in numbers]
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values]

@@ -86,7 +86,8 @@ def gather(data: StudyData, trial: str) -> RecipeReport:
     """The report of a trial that can be read."""
     from analysis.figures.recipe import language_scores
 
-    row: dict[Any, Any] = data.trials[data.trials["trial"] == trial].to_dict("records")[0]
+    (named,) = data.trials[data.trials["trial"] == trial].to_dict("records")
+    row = {str(name): value for name, value in named.items()}
     languages, notes = language_scores(data, trial), []
     if languages[["retrieval", "vqa"]].isna().all(axis=None):
         notes.append("It has no scores by language: only a training that ends is scored on all items.")

@@ -76,9 +76,6 @@ ROW = (9.6, 3.6)
 
 _FONTS = ("DejaVu Sans", "Noto Sans CJK JP")  # the first has Latin, Cyrillic and Arabic script
 _CJK = ("noto_cjk_sans_jp_regular", "NotoSansCJKjp-Regular.otf")
-_AS_IT_IS: dict[Any, Any] = {
-    "text.parse_math": False
-}  # names come from data: what stands between two dollars is no formula
 _TITLE, _CAPTION = 10.0, 7.5  # points
 _LETTER, _BOLD_LETTER = 0.53, 0.62  # mean width of a letter, as a share of the font's size
 
@@ -106,9 +103,10 @@ def styled() -> Iterator[None]:
     rest = {"axes.grid": True, "grid.color": GRID, "font.family": _fonts(), "legend.frameon": False}
     style = sns.axes_style("ticks", rc={**ink, **rest})
     # Seaborn gives styles back by its own list, which lacks the legend's frame.
+    # Names come from data: what stands between two dollars is no formula.
     with mpl.rc_context(), style, sns.plotting_context("paper"):
         mpl.rcParams.update(
-            {"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, **_AS_IT_IS}
+            {"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False}
         )
         yield
 
@@ -158,7 +156,7 @@ def legend_beside(figure: Figure, handles: Sequence[Artist], title: str | None =
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write ``figure`` to ``path``.png (200 dots an inch) and ``path``.svg (whose text stays text)."""
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "polydistill", **_AS_IT_IS}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "polydistill", "text.parse_math": False}):
         for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
             content = io.BytesIO()
             figure.savefig(content, format=suffix[1:], dpi=200, metadata=metadata)

@@ -122,7 +122,7 @@ def _draw_losses(axes: Axes, own: pd.DataFrame) -> None:
     for name, drawn in series(losses.columns).items():
         line = {"color": drawn.colour, "linestyle": drawn.line, "marker": drawn.marker, "ms": 4, "linewidth": 1.3}
         axes.plot(own["step"], losses[name], label=name.removeprefix(_LOSS), **line)
-    if (losses.to_numpy(dtype=float) > 0).all():
+    if np.nanmin(losses.to_numpy(dtype=float)) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -137,12 +137,12 @@ def _finding(scores: pd.DataFrame, trial: str) -> str:
 
 def _kept(scores: pd.DataFrame) -> Iterator[str]:
     for task, name in (("retrieval", "retrieval mAP"), ("vqa", "VQA accuracy")):
-        shares = (scores[task] / scores[f"{task}_teacher"].where(scores[f"{task}_teacher"] > 0)).set_axis(
-            scores["language"]
-        )
-        if shares.notna().any():
-            least = str(shares.idxmin())
-            yield f"{100 * shares.mean():.0f} % of the teacher's {name} (least: {least}, {100 * shares[least]:.0f} %)"
+        teacher = scores[f"{task}_teacher"].to_numpy(dtype=float)
+        shares = 100.0 * scores[task].to_numpy(dtype=float) / np.where(teacher > 0, teacher, np.nan)
+        if np.isfinite(shares).any():
+            least = int(np.nanargmin(shares))
+            language = scores["language"].iloc[least]
+            yield f"{np.nanmean(shares):.0f} % of the teacher's {name} (least: {language}, {shares[least]:.0f} %)"
 
 
 def _strategy(data: StudyData, trial: str) -> str:

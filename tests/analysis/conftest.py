@@ -156,6 +156,14 @@ def new_study(tmp_path: Path) -> Callable[[str], StudyFolder]:
     return lambda name: StudyFolder(tmp_path / name)
 
 
+@pytest.fixture(scope="session")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
+    """Forty complete trials whose effects are known: see `varied`."""
+    from tests.analysis.varied import varied_study
+
+    return load_study(varied_study(StudyFolder(tmp_path_factory.mktemp("varied") / "study"), 40).path)
+
+
 MARKUP = '<script>alert(1)</script></script>]]><img src="http://x.invalid/1" onerror="alert(2)">'
 FORMULA = r"$\input{}$ [a](http://x.invalid/2) ![b](http://x.invalid/3) \u003c &lt; {{ 7*7 }} 'quoted\""
 
@@ -219,11 +227,3 @@ def write_examples(path: Path) -> None:
         for case in ("best", "worst")
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-@pytest.fixture(scope="session")
-def varied(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
-    """Forty complete trials whose effects are known: see `varied`."""
-    from tests.analysis.varied import varied_study
-
-    return load_study(varied_study(StudyFolder(tmp_path_factory.mktemp("varied") / "study"), 40).path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from analysis.examples import read_examples, thumbnail
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import Evaluation, evaluate
 from trainables.evaluation.examples import write_examples
@@ -20,19 +22,34 @@ def evaluation(teacher: DualEncoder, few_captions: CaptionedImages, few_question
 
 
 @pytest.fixture(scope="module")
-def rows(
+def path(
     evaluation: Evaluation,
     few_captions: CaptionedImages,
     few_questions: VisualQuestions,
     tmp_path_factory: pytest.TempPathFactory,
-) -> list[dict[str, Any]]:
+) -> Path:
     path = tmp_path_factory.mktemp("examples") / "examples.parquet"
     write_examples(path, {"": few_captions}, {"photos": few_questions}, evaluation)
     assert list(path.parent.iterdir()) == [path]
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(path: Path) -> list[dict[str, Any]]:
     table = pq.read_table(path)
     columns = ["task", "set", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
     assert table.column_names == columns
     return table.to_pylist()
+
+
+def test_analysis_reads_the_cases_as_they_were_written(path: Path, rows: list[dict[str, Any]]) -> None:
+    read = read_examples(path)
+    for example, row in zip(read, rows, strict=True):
+        assert list(example.pictures) == row["shown"]
+        assert all((thumbnail(picture) or "").startswith("data:image/png;base64,") for picture in example.pictures)
+        choice = {"options": row["options"], "answer": row["answer"], "chosen": row["chosen"]}
+        said = {name: row[name] for name in ("task", "language", "case", "text", "score")}
+        assert example.as_json() == said | (choice if row["options"] else {})
 
 
 def test_every_language_and_task_has_its_best_and_worst_cases(rows: list[dict[str, Any]]) -> None:
