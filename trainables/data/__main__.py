@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 # The entry point stands above the packages: nothing imports it, and it reads a study's configuration as the study does.
-from study.arguments import add_config, command_parser
+from analysis.commands import command_parser
+from study.arguments import add_config
 from study.checks import check_data
 from study.config import load_config
 from study.data_config import CONTROL_LANGUAGE
