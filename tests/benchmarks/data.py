@@ -200,13 +200,14 @@ def reading(folder: Path, rounds: int) -> None:
     path = folder / "photos.parquet"
     rows = open_photos(path)
     rng = np.random.default_rng(0)
-    print(f"A batch of {BATCH} pictures, in one thread:")
+    print(f"A batch of {BATCH} pictures read in one thread:")
     for name, pixels in (("decoded", Pixels(SIZE)), ("encoded", Pixels(SIZE, encoded=True))):
         images = open_shards(ours(rows, folder / f"read-{name}", pixels))
         stored = sum(file.stat().st_size for file in (folder / f"read-{name}" / "images").iterdir()) / len(images)
         batches = [rng.integers(len(images), size=BATCH) for _ in range(rounds + 1)]
-        taken = [1e3 * BATCH / timed(partial(images.__getitem__, rows), BATCH)[0] for rows in batches][1:]
-        print(f"  {name:24} {median(taken):7.1f} ms  {stored / 1000:7.1f} kB a picture on disk")
+        taken = [timed(partial(images.__getitem__, rows), BATCH) for rows in batches][1:]
+        wall, cpu = (1e3 / median(times) for times in zip(*taken, strict=True))
+        print(f"  {name:24} {wall:6.2f} ms a picture, {cpu:.2f} of CPU; {stored / 1000:.0f} kB a picture on disk")
 
 
 def memory(folder: Path, counts: list[int]) -> dict[int, float]:

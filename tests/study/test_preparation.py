@@ -18,8 +18,9 @@ from tests.study.tiny import ROOT
 ITEMS, SHARD = 9000, 500
 
 PREPARE = """
-import collections, json, os, sys
+import collections, dataclasses, json, os, sys
 from pathlib import Path
+import pytest
 import ray
 from ray.cluster_utils import Cluster
 from study.config import load_config
@@ -45,6 +46,8 @@ try:
     gallery.folder.mkdir()
     written = list(cluster.write(gallery, range(len(gallery.shards))))
     assert sorted(one.number for one in written) == list(range(len(gallery.shards)))
+    with pytest.raises(OSError, match="No such file or directory: .*nowhere"):
+        list(cluster.write(dataclasses.replace(gallery, folder=Path("/proc/nowhere")), [0, 1]))
     with StageRunner(config, 1.0, 0.0) as stages:
         there = stages.run("prepare", progress=lambda done, total: None).train
 finally:
