@@ -126,7 +126,8 @@ def _draw_losses(axes: Axes, own: pd.DataFrame) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(fontsize="small")
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5), borderaxespad=0)
 
 
 def _finding(scores: pd.DataFrame, trial: str) -> str:
