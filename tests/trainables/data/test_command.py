@@ -180,6 +180,7 @@ def test_leaks_are_found_and_say_what_was_compared(found: dict[str, Any]) -> Non
     same_id = pairs["data.train", "data.test.retrieval"]
     assert (same_id["ids"], same_id["same_data"], same_id["pictures"]) == (1, True, 0)
     assert pairs["data.retrieval", "data.test.retrieval"]["pictures"] == 0
+    assert pairs["data.vqa", "data.test.vqa"]["ids"] == 0
 
 
 def test_the_contact_sheet_shows_pictures_beside_texts(found: dict[str, Any], tmp_path: Path) -> None:
