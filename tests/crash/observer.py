@@ -25,7 +25,10 @@ STAGES = (
     "test the front",
     "report",
 )
-_METHODS = dict(zip(("prepare", "teacher", "score_teacher", "cache"), STAGES[1:5], strict=True)) | {"test": STAGES[7]}
+_METHODS = dict(zip(("prepare", "teacher", "score_teacher", "cache"), STAGES[1:5], strict=True)) | {
+    "landmarks": STAGES[3],
+    "test": STAGES[7],
+}
 _PRINTED = re.compile(rf"^({'|'.join(STAGES)}): \d+ s$", re.MULTILINE)
 _TRIAL_TITLE, _STAGE_TITLE = "ray::ImplicitFunc", "ray::Stages"  # as Ray names its processes
 _LOOK_AGAIN = 0.05  # seconds; looking costs about 2 ms
