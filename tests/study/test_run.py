@@ -5,6 +5,7 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,6 +14,8 @@ from open_clip import create_model_from_pretrained, get_tokenizer
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from analysis.choices import choices_of
+from analysis.languages import consistency
 from analysis.load import front, load_study
 from study.config import load_config
 from tests.study.tiny import UNCONFIRMED, check_that_nothing_is_left, check_that_optuna_and_ledger_agree, told
@@ -61,6 +64,9 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
     assert set(teacher["random_student"]["languages"]) == {"en", "es", "tr"}
     assert teacher["encoding"]["student"]["image_flops"] < teacher["encoding"]["teacher"]["image_flops"]
 
+    for matrix in teacher["scores"]["validation"]["consistency"].values():
+        assert np.array(matrix, dtype=float).shape == (3, 3)
+
     check_that_optuna_and_ledger_agree(study)
     assert set(study.results()) == set(range(5))
     for number, result in study.results().items():
@@ -72,6 +78,7 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
         assert not (folder / "checkpoint" / "state.pt").exists()
         if result["state"] == "complete":
             assert set(result["scores"]["validation"]["languages"]) == {"en", "es", "tr"}
+            assert set(result["scores"]["validation"]["consistency"]) == {"retrieval", "vqa"}
             assert len(pd.read_parquet(folder / "examples.parquet")) > 0
             assert json.loads((folder / "checkpoint" / "spec.json").read_text(encoding="utf-8"))["image"]["layers"] == 1
             with safe_open(folder / "checkpoint" / "model.safetensors", "np") as weights:
@@ -104,6 +111,19 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
     assert set(languages["trial"]) == {"teacher", *complete}
     assert set(languages[languages["split"] == "test"]["trial"]) == {"teacher", *(m["trial"] for m in members.values())}
     assert (study.folder / "report" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_matters_is_measured_on_the_choices_that_optuna_was_told(finished: tuple[Study, Outcome]) -> None:
+    study, _ = finished
+    data = load_study(study.folder)
+    choices = choices_of(data.trials)
+    parameters = {number: trial.params for number, trial in told(study).items()}
+    named = [name for name in choices.columns if any(name in own for own in parameters.values())]
+    assert {"strategy", "learning_rate", "image_mapping.kind"} <= set(named)
+    for trial, row in zip(data.trials["number"], choices[named].to_dict("records"), strict=True):
+        made = {name: value for name, value in row.items() if not pd.isna(value)}
+        assert {name: parameters[trial][name] for name in made} == made
+    assert consistency(data).groupby("task").size().to_dict() == {"retrieval": 9, "vqa": 9}
 
 
 def test_the_command_of_a_finished_study_shows_it_again_at_once(finished: tuple[Study, Outcome]) -> None:
