@@ -32,20 +32,19 @@ from analysis.units import shown
 
 FEWEST = 12  # trials; with fewer, a forest says nothing
 _MOST = 200  # trials that a forest is fitted on: more cost much and say little more
-_DRAWS = 16
 _TREES, _DEPTH = 8, 5
 _SEED = 0
 _PROBE = "made up"
 COLUMNS = ("objective", "choice", "label", "condition", "trials", "importance", "low", "high", "chance", "is_clear")
 
 
-def importance(data: StudyData) -> pd.DataFrame:
+def importance(data: StudyData, draws: int = 16) -> pd.DataFrame:
     """A row an objective and choice, most important first: ``COLUMNS``.
 
     ``importance`` is the share of the variance of the objective, in the unit in which it is shown, that the choice
     explains by itself; ``condition`` says among which trials, ``trials`` how many those are. Only complete trials
     count: the others were trained or measured on less. ``low`` and ``high`` are the central 95 % of forests on
-    bootstrap draws of the trials, the importance is their median. In each draw a made-up number takes part too: ``chance`` is
+    so many bootstrap ``draws`` of the trials, the importance is their median. In each draw a made-up number takes part too: ``chance`` is
     the share that it reaches in 19 of 20 draws, and a choice ``is_clear`` if its ``low`` lies above that.
 
     A choice with fewer than ``FEWEST`` trials has no importance (NaN). Of more than 200 trials a random 200 are used.
@@ -54,7 +53,7 @@ def importance(data: StudyData) -> pd.DataFrame:
     if len(trials) > _MOST:
         trials = trials.sample(_MOST, random_state=_SEED).sort_values("number")
     choices = choices_of(trials)
-    rows = [row for objective in data.objectives for row in _rows(objective, trials, choices)]
+    rows = [row for objective in data.objectives for row in _rows(objective, trials, choices, draws)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     order = frame["objective"].map({name: place for place, name in enumerate(data.objectives)})
     frame = frame.assign(order=order, conditional=frame["condition"] != "", less=-frame["importance"].fillna(-1))
@@ -81,7 +80,7 @@ def _groups(choices: pd.DataFrame) -> Iterator[_Group]:
         yield _Group(words if words or here.all() else "where it is made", here, names)
 
 
-def _rows(objective: str, trials: pd.DataFrame, choices: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _rows(objective: str, trials: pd.DataFrame, choices: pd.DataFrame, count: int) -> Iterator[dict[str, Any]]:
     values = shown(objective).of(trials[objective])
     always = [name for name in choices.columns if choices[name].notna().all()]
     for group in _groups(choices):
@@ -90,7 +89,7 @@ def _rows(objective: str, trials: pd.DataFrame, choices: pd.DataFrame) -> Iterat
         taking = choices.loc[here, [*group.names, *beside]]
         varied = taking.loc[:, taking.nunique() > 1]
         enough = here.sum() >= FEWEST and np.ptp(values[here]) > 0
-        draws = _draws(_frozen(varied), tuple(values[here])) if enough else pd.DataFrame()
+        draws = _draws(_frozen(varied), tuple(values[here]), count) if enough else pd.DataFrame()
         chance = float(draws[_PROBE].quantile(0.95)) if enough else np.nan
         for name in group.names:
             of_name = draws[name] if name in draws else pd.Series([np.nan])
@@ -107,12 +106,12 @@ def _frozen(choices: pd.DataFrame) -> _Frozen:
 
 
 @lru_cache(maxsize=64)  # a table and a figure ask for the same, and it takes seconds
-def _draws(choices_: _Frozen, values_: tuple[float, ...]) -> pd.DataFrame:
+def _draws(choices_: _Frozen, values_: tuple[float, ...], count: int) -> pd.DataFrame:
     """Importances [draws, choices and a made-up one] on bootstrap draws of the trials; a share of 1 over all choices."""
     choices, values = pd.DataFrame(dict(choices_)), np.array(values_)
     rng = np.random.default_rng(_SEED)
     found = []
-    for draw in range(_DRAWS):
+    for draw in range(count):
         rows = rng.integers(len(values), size=len(values))
         probed = choices.iloc[rows].assign(**{_PROBE: rng.random(len(values))})
         if np.ptp(values[rows]) > 0:

@@ -48,7 +48,7 @@ def language_changes(data: StudyData) -> pd.DataFrame:
     )
     of_teacher = frame[frame["trial"] == TEACHER].set_index("language")
     for task in TASKS:
-        frame[f"{task}_change"] = frame[task] - frame["language"].map(of_teacher[task]).astype("float64")
+        frame[f"{task}_change"] = frame[task] - of_teacher[task].reindex(frame["language"]).to_numpy(dtype=float)
     for column, of in (("name", name), ("script", script), ("family", family)):
         frame[column] = frame["language"].map({code: of(code) for code in frame["language"].unique()})
     return frame[[*_CHANGES, *_SCORES]].astype(dict.fromkeys(_SCORES, "float64"))

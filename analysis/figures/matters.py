@@ -71,7 +71,7 @@ def effects(data: StudyData) -> Figure:
         ("effect", "low", "high", 1.0, "Effect on {label} (points)"),
         sentence(said) if said else "No mapping, weighting or number has an effect that can be told from 0",
         f"{data.name}, {len(complete(data))} complete trials. Additive model of all choices, 95 % intervals; hollow where they "
-        "hold 0. A level is against the average level of its choice, a number from the lowest tenth of trials to the highest.",
+        "hold 0: of intervals where there is nothing, one in 20 leaves it out. A level is against the average level of its choice, a number from the lowest tenth of trials to the highest.",
     )
 
 

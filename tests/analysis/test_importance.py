@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def table(varied: StudyData) -> pd.DataFrame:
-    return importance(varied)
+    return importance(varied, draws=6)
 
 
 def test_shares_are_those_of_the_known_effects(table: pd.DataFrame) -> None:

@@ -15,9 +15,14 @@ from matplotlib.figure import Figure
 from analysis.comparison import differences, runs
 from analysis.figures.comparison import attained, hypervolumes
 from analysis.figures.compression import compression
+from analysis.figures.consistency import consistency
 from analysis.figures.front import pareto
+from analysis.figures.languages import changes, groups, retrieval_against_vqa, worst
+from analysis.figures.matters import effects, importance, pairs
 from analysis.figures.progress import progress, rungs
 from analysis.figures.selection import selection
+from analysis.figures.strategies import strategies
+from analysis.figures.weights import weights
 from analysis.load import StudyData, load_study
 
 if TYPE_CHECKING:
@@ -38,6 +43,16 @@ FIGURES: dict[str, Callable[[StudyData], Figure]] = {
     "compression": lambda data: compression([data]),
     "attained": lambda data: attained({"it": [data]}),
     "hypervolumes": _hypervolumes,
+    "importance": importance,
+    "strategies": strategies,
+    "effects": effects,
+    "pairs": pairs,
+    "changes": changes,
+    "worst": worst,
+    "retrieval_against_vqa": retrieval_against_vqa,
+    "groups": groups,
+    "consistency": consistency,
+    "weights": weights,
 }
 
 
