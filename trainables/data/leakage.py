@@ -110,6 +110,7 @@ def _is_one_data_set(first: Any, second: Any) -> bool:
         and isinstance(second, OwnData)
         and type(first) is type(second)
         and (first.source, first.revision, first.config) == (second.source, second.revision, second.config)
+        and first.share_seed == second.share_seed  # which salts the hashes of ids
     )
 
 
