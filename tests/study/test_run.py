@@ -14,7 +14,7 @@ from open_clip import create_model_from_pretrained, get_tokenizer
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from analysis.choices import choices_of
+from analysis.choices import active
 from analysis.languages import consistency
 from analysis.load import front, load_study
 from study.config import load_config
@@ -116,13 +116,10 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
 def test_what_matters_is_measured_on_the_choices_that_optuna_was_told(finished: tuple[Study, Outcome]) -> None:
     study, _ = finished
     data = load_study(study.folder)
-    choices = choices_of(data.trials)
     parameters = {number: trial.params for number, trial in told(study).items()}
-    named = [name for name in choices.columns if any(name in own for own in parameters.values())]
-    assert {"strategy", "learning_rate", "image_mapping.kind"} <= set(named)
-    for trial, row in zip(data.trials["number"], choices[named].to_dict("records"), strict=True):
-        made = {name: value for name, value in row.items() if not pd.isna(value)}
-        assert {name: parameters[trial][name] for name in made} == made
+    for trial, recipe in zip(data.trials["number"], data.trials["recipe"], strict=True):
+        made = active(json.loads(recipe))
+        assert {name: made[name] for name in parameters[trial]} == parameters[trial]
     assert consistency(data).groupby("task").size().to_dict() == {"retrieval": 9, "vqa": 9}
 
 
