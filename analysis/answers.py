@@ -13,6 +13,7 @@ from analysis.units import better, shown
 
 COLUMNS = ("question", "answer", "estimate", "low", "high", "unit", "trials", "method")
 _ADDITIVE = "additive model of all choices, posterior mean and 95 % interval"
+_UNIT = "points"  # of per cent, or of a standard deviation of percentages
 _NONE = ("", np.nan, np.nan, np.nan)
 
 
@@ -47,7 +48,6 @@ def _row(data: StudyData, question: str, metric: str, about: str) -> tuple[objec
     method = _ADDITIVE
     if metric in ("vqa_variance", "vqa_std") and data.constraints:
         trials, method = trials[trials["feasible"]], f"{_ADDITIVE}; trials that keep the constraints"
-    unit = shown(metric).unit if metric != "vqa_variance" else "points"
     values = shown(metric).of(trials[metric])
     measured = int(np.isfinite(values).sum())
     _, fitted = model(trials, metric)
@@ -55,16 +55,16 @@ def _row(data: StudyData, question: str, metric: str, about: str) -> tuple[objec
         answer = f"Too few trials to say: {measured}, and {FEWEST} are needed."
         if measured >= FEWEST:
             answer = "Its trials do not differ, so there is nothing to compare."
-        return (question, answer, *_NONE[1:], unit, measured, "")
+        return (question, answer, *_NONE[1:], _UNIT, measured, "")
     sign = 1 if better(metric, data.objectives) == "maximise" else -1
     if about == "best strategy":
-        answer, *effect = _best(fitted, sign, unit)
+        answer, *effect = _best(fitted, sign)
     else:
-        answer, *effect = _added(fitted, about, sign, unit)
-    return (question, answer, *effect, unit, measured, method)
+        answer, *effect = _added(fitted, about, sign)
+    return (question, answer, *effect, _UNIT, measured, method)
 
 
-def _best(fitted: Fitted, sign: int, unit: str) -> tuple[str, float, float, float]:
+def _best(fitted: Fitted, sign: int) -> tuple[str, float, float, float]:
     if "strategy" not in fitted.terms:
         return ("All trials are of one strategy.", *_NONE[1:])
     term, draws = fitted.terms["strategy"], fitted.effects["strategy"]
@@ -73,7 +73,7 @@ def _best(fitted: Fitted, sign: int, unit: str) -> tuple[str, float, float, floa
     effect = interval(draws[:, best])
     name, share = look(term.levels[best]).label, first[best]
     if share >= 0.95:
-        answer = f"{name}: {_signed(effect[0], unit)} against the average strategy."
+        answer = f"{name}: {_signed(effect[0])} against the average strategy."
     else:
         rivals = [
             look(term.levels[place]).label for place in np.argsort(-first) if place != best and first[place] >= 0.1
@@ -83,7 +83,7 @@ def _best(fitted: Fitted, sign: int, unit: str) -> tuple[str, float, float, floa
     return (answer, *effect)
 
 
-def _added(fitted: Fitted, choice: str, sign: int, unit: str) -> tuple[str, float, float, float]:
+def _added(fitted: Fitted, choice: str, sign: int) -> tuple[str, float, float, float]:
     """The best of a choice's levels against going without (mapping none, uniform weights)."""
     without = "uniform" if choice.startswith("language") else "none"
     term = fitted.terms.get(choice)
@@ -95,26 +95,25 @@ def _added(fitted: Fitted, choice: str, sign: int, unit: str) -> tuple[str, floa
     mean: Floats = np.mean(list(gains.values()), axis=0)
     effect = interval(mean)
     best = max(others, key=lambda level: sign * gains[level].mean())
-    detail = f"most with {best}: {_signed(gains[best].mean(), unit)}"
+    detail = f"most with {best}: {_signed(gains[best].mean())}"
     if effect[1] <= 0 <= effect[2]:
-        answer = f"Nothing that can be told from 0: {_signed(effect[0], unit)} ({detail})."
+        answer = f"Nothing that can be told from 0: {_signed(effect[0])} ({detail})."
     else:
         word = "It helps" if sign * effect[0] > 0 else "It harms"
-        answer = f"{word}: {_signed(effect[0], unit)} ({detail})."
+        answer = f"{word}: {_signed(effect[0])} ({detail})."
     return (answer, *effect)
 
 
 def _noise_row(data: StudyData, metric: str) -> tuple[object, ...]:
     question = f"How much do seeds alone move {'retrieval' if metric == 'retrieval_map' else 'the spread of VQA'}?"
     noise = {row["objective"]: row for row in seed_noise(data).to_dict("records")}
-    unit = shown(metric).unit if metric != "vqa_variance" else "points"
     if metric not in noise or not np.isfinite(noise[metric]["deviation"]):
-        return (question, "Not known: no recipe was trained again with two seeds.", *_NONE[1:], unit, 0, "")
+        return (question, "Not known: no recipe was trained again with two seeds.", *_NONE[1:], _UNIT, 0, "")
     found = noise[metric]
-    answer = f"A standard deviation of {found['deviation']:.2g} {unit}."
+    answer = f"A standard deviation of {found['deviation']:.2g} {_UNIT}."
     method = "further trainings of confirmed recipes, pooled variance, χ² interval"
-    return (question, answer, found["deviation"], found["low"], found["high"], unit, int(found["trainings"]), method)
+    return (question, answer, found["deviation"], found["low"], found["high"], _UNIT, int(found["trainings"]), method)
 
 
-def _signed(value: float, unit: str) -> str:
-    return f"{value:+.2g} {'points' if unit == '%' else unit}"
+def _signed(value: float) -> str:
+    return f"{value:+.2g} {_UNIT}"

@@ -31,7 +31,7 @@ from analysis.load import StudyData
 from analysis.units import shown
 
 FEWEST = 12  # trials; with fewer, a forest says nothing
-_MOST = 200  # trials that a forest is fitted on: more cost much and say little more
+_MOST = 100  # trials that a forest is fitted on: more cost much and say little more
 _TREES, _DEPTH = 8, 5
 _SEED = 0
 _PROBE = "made up"
@@ -47,7 +47,7 @@ def importance(data: StudyData, draws: int = 16) -> pd.DataFrame:
     so many bootstrap ``draws`` of the trials, the importance is their median. In each draw a made-up number takes part too: ``chance`` is
     the share that it reaches in 19 of 20 draws, and a choice ``is_clear`` if its ``low`` lies above that.
 
-    A choice with fewer than ``FEWEST`` trials has no importance (NaN). Of more than 200 trials a random 200 are used.
+    A choice with fewer than ``FEWEST`` trials has no importance (NaN). Of more than 100 trials a random 100 are used.
     """
     trials = data.trials[data.trials["state"] == "complete"]
     if len(trials) > _MOST:
