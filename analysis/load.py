@@ -139,7 +139,7 @@ def load_study(path: str | Path) -> StudyData:
         file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
         summaries = {split: as_numbers(scores.summary) for split, scores in scored.items() if scores}
-        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), file.chance, file.encoding)
+        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), _chance(file), file.encoding)
         language_rows = _language_rows("teacher", scored)
     for trial in ledger:
         validation = trial.result.scores.validation if trial.result else None
@@ -237,13 +237,18 @@ def _read_trials(folder: Path) -> tuple[list[TrialFiles], list[dict[str, Any]]]:
     return ledger, unreadable
 
 
+def _chance(file: TeacherFile) -> float | None:
+    """The accuracy of guessing; of several sets there is not one number."""
+    return file.chance if isinstance(file.chance, float) else None
+
+
 def _random_student(file: TeacherFile) -> dict[str, float] | None:
     if file.random_student is None:
         return None
     found = as_numbers(file.random_student.summary)
     of_teacher = as_numbers(file.scores.validation.summary).get("vqa_accuracy", math.nan)
-    if file.chance is not None and of_teacher > file.chance:
-        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - file.chance) / (of_teacher - file.chance)
+    if (chance := _chance(file)) is not None and of_teacher > chance:
+        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - chance) / (of_teacher - chance)
     return found
 
 

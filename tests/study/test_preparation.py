@@ -25,11 +25,12 @@ import ray
 from ray.cluster_utils import Cluster
 from study.config import load_config
 from study.environment import TRIAL_RESOURCE
-from study.stages import StageRunner, Stages
+from study.stages import StageRunner
 from trainables.data import cluster
 from trainables.data.captions import open_captions, prepare_captions
 from trainables.data.gallery import Gallery
 from trainables.data.pictures import Pixels
+from trainables.data.prepare import tokenizer_and_pixels
 
 folder = Path(sys.argv[1])
 config = load_config("emoji_clip", [f"data={sys.argv[2]}"])
@@ -55,7 +56,8 @@ finally:
     nodes.shutdown()
 
 os.environ["POLYDISTILL_CACHE"] = str(folder / "here")
-tokenizer, pixels = Stages(config, 1)._tokenizer_and_pixels()
+most = round(data.pictures_gb * 1e9)
+tokenizer, pixels = tokenizer_and_pixels(data.sources, data.languages, config.teacher, most)
 here = prepare_captions("data.train", data.train, data.languages, "en", pixels, tokenizer, lambda *_: None)
 print(json.dumps([collections.Counter(one.node for one in written), str(there), str(here)]))
 """.replace("SHARD", str(SHARD))
