@@ -42,7 +42,7 @@ for _ in range(2):
 ray.init(address=nodes.address, log_to_driver=False)
 try:
     assert cluster.has_several_nodes()
-    table, _ = open_captions("data.train", data.train, data.languages)
+    table, _ = open_captions("data.train", data.train[""], data.languages)
     gallery = Gallery(folder / "images", table.items, SHARD, table.pictures, Pixels(8))
     gallery.folder.mkdir()
     written = list(cluster.write(gallery, range(len(gallery.shards))))
@@ -58,7 +58,7 @@ finally:
 os.environ["POLYDISTILL_CACHE"] = str(folder / "here")
 most = round(data.pictures_gb * 1e9)
 tokenizer, pixels = tokenizer_and_pixels(data.sources, data.languages, config.teacher, most)
-here = prepare_captions("data.train", data.train, data.languages, "en", pixels, tokenizer, lambda *_: None)
+here = prepare_captions("data.train", data.train[""], data.languages, "en", pixels, tokenizer, lambda *_: None)
 print(json.dumps([collections.Counter(one.node for one in written), str(there), str(here)]))
 """.replace("SHARD", str(SHARD))
 
