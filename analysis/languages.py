@@ -18,7 +18,7 @@ from analysis.effects import complete
 from analysis.fronts import directions_of, pick
 from analysis.language_names import family, name, script
 from analysis.ledger_files import Record, read_record
-from analysis.load import StudyData
+from analysis.load import StudyData, over_sets
 
 TASKS = {"retrieval_map": "Retrieval mAP", "vqa_accuracy": "VQA accuracy"}
 TEACHER = "teacher"
@@ -39,7 +39,8 @@ def language_changes(data: StudyData) -> pd.DataFrame:
     ``retrieval_map`` is the mean of both directions. The teacher's own rows come first, with trial ``teacher`` and
     changes of 0; without a teacher there are no changes (NaN).
     """
-    scores = data.by_language[data.by_language["split"] == "validation"]
+    scores = over_sets(data)
+    scores = scores[scores["split"] == "validation"]
     trials = complete(data)[["trial", "strategy", "on_front"]]
     teacher = pd.DataFrame({"trial": [TEACHER], "strategy": [""], "on_front": [False]})
     frame = pd.concat([teacher, trials]).merge(scores, on="trial")

@@ -29,6 +29,12 @@ Numbers = dict[str, float | None]
 class Scores(Record):
     languages: dict[str, Numbers]
     summary: Numbers
+    sets: dict[str, dict[str, Numbers]] | None = None  # by set and language, where sets have names
+
+    @property
+    def by_set(self) -> dict[str, dict[str, Numbers]]:
+        """By set and language; one set without a name has the empty one."""
+        return self.sets or {"": self.languages}
 
 
 class SplitScores(Record):
@@ -64,7 +70,7 @@ class TeacherFile(Record):
     family: str
     parameters: int
     scores: TeacherScores
-    chance: float | None = None
+    chance: float | dict[str, float] | None = None  # of several sets by their names
     random_student: Scores | None = None
     encoding: Encoding | None = None
 
@@ -85,6 +91,7 @@ class Report(Record):
     seconds: float
     final: bool
     metrics: Numbers
+    losses: Numbers = {}
 
 
 class Result(Record):

@@ -53,7 +53,7 @@ _TRIAL_COLUMNS = {
 }
 _LAST_TRIAL_COLUMNS = {"feasible": "bool", "on_front": "bool", "recipe": "str"}
 _REPORT_COLUMNS = {"trial": "str", "step": "int64", "seconds": "float64", "final": "bool"}
-_LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "language": "str"}
+_LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "set": "str", "language": "str"}
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,10 @@ class StudyData:
     on_front and recipe (JSON). A trial that was stopped or is running has the metrics of its last report. One with a
     file that cannot be read has the state unreadable, the reason, and nothing else.
 
-    ``by_language`` is long: trial (or ``teacher``), split (validation, test), language, ``LANGUAGE_SCORES``
-    and vqa_items. ``reports`` has a row a report: trial, step, seconds, final, a column a metric.
-    ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
+    ``by_language`` is long: trial (or ``teacher``), split (validation, test), set (empty for one without a name),
+    language, ``LANGUAGE_SCORES`` and vqa_items; a set lacks the scores of the other kind, and ``over_sets`` has means
+    over the sets. ``reports`` has a row a report: trial, step, seconds, final, a column a metric, and loss_NAME for a
+    loss. ``test_metrics`` has the metrics on the test split, by trial, of the trials that were scored on it.
     ``confirmations`` has the validation metrics of each further training that a trial's recipe completed.
 
     Scores are shares of 1; ``vqa_variance`` and its standard error ``vqa_variance_noise`` are in squared
@@ -101,6 +102,23 @@ class StudyData:
     reports: pd.DataFrame
     test_metrics: dict[str, dict[str, float]]
     confirmations: dict[str, list[dict[str, float]]]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Why it cannot be read, by trial, of those with a file that is missing or malformed."""
+        rows = self.trials[self.trials["state"] == "unreadable"]
+        return dict(zip(rows["trial"], rows["reason"], strict=True))
+
+
+def over_sets(data: StudyData) -> pd.DataFrame:
+    """``by_language`` without sets: a row a trial, split and language, means over the sets; vqa_items is their sum."""
+    frame = data.by_language
+    if not frame.duplicated(["trial", "split", "language"]).any():
+        return frame.drop(columns="set")
+    keys = ["trial", "split", "language"]
+    grouped = frame.drop(columns="set").groupby(keys, sort=False)
+    items = grouped["vqa_items"].sum(min_count=1)
+    return grouped.mean().assign(vqa_items=items).reset_index()[[name for name in frame.columns if name != "set"]]
 
 
 def load_study(path: str | Path) -> StudyData:
@@ -121,7 +139,7 @@ def load_study(path: str | Path) -> StudyData:
         file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
         summaries = {split: as_numbers(scores.summary) for split, scores in scored.items() if scores}
-        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), file.chance, file.encoding)
+        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), _chance(file), file.encoding)
         language_rows = _language_rows("teacher", scored)
     for trial in ledger:
         validation = trial.result.scores.validation if trial.result else None
@@ -219,13 +237,18 @@ def _read_trials(folder: Path) -> tuple[list[TrialFiles], list[dict[str, Any]]]:
     return ledger, unreadable
 
 
+def _chance(file: TeacherFile) -> float | None:
+    """The accuracy of guessing; of several sets there is not one number."""
+    return file.chance if isinstance(file.chance, float) else None
+
+
 def _random_student(file: TeacherFile) -> dict[str, float] | None:
     if file.random_student is None:
         return None
     found = as_numbers(file.random_student.summary)
     of_teacher = as_numbers(file.scores.validation.summary).get("vqa_accuracy", math.nan)
-    if file.chance is not None and of_teacher > file.chance:
-        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - file.chance) / (of_teacher - file.chance)
+    if (chance := _chance(file)) is not None and of_teacher > chance:
+        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - chance) / (of_teacher - chance)
     return found
 
 
@@ -251,17 +274,23 @@ def _report_rows(trial: TrialFiles) -> list[dict[str, Any]]:
     # A trial that goes on from a checkpoint reports the steps since then again: the later report holds.
     latest = {(report.step, report.final): report for report in trial.reports}
     return [
-        {**as_numbers(report.metrics), "trial": trial.name, **report.model_dump(exclude={"metrics"})}
+        {
+            **as_numbers({f"loss_{name}": loss for name, loss in report.losses.items()}),
+            **as_numbers(report.metrics),
+            "trial": trial.name,
+            **report.model_dump(exclude={"metrics", "losses"}),
+        }
         for report in latest.values()
     ]
 
 
 def _language_rows(trial: str, scores: Mapping[str, Scores | None]) -> list[dict[str, Any]]:
     return [
-        {**as_numbers(values), "trial": trial, "split": split, "language": language}
+        {**as_numbers(values), "trial": trial, "split": split, "set": name, "language": language}
         for split, of_split in scores.items()
         if of_split
-        for language, values in of_split.languages.items()
+        for name, languages in of_split.by_set.items()
+        for language, values in languages.items()
     ]
 
 

@@ -103,8 +103,11 @@ def styled() -> Iterator[None]:
     rest = {"axes.grid": True, "grid.color": GRID, "font.family": _fonts(), "legend.frameon": False}
     style = sns.axes_style("ticks", rc={**ink, **rest})
     # Seaborn gives styles back by its own list, which lacks the legend's frame.
+    # Names come from data: what stands between two dollars is no formula.
     with mpl.rc_context(), style, sns.plotting_context("paper"):
-        mpl.rcParams.update({"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False})
+        mpl.rcParams.update(
+            {"legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False}
+        )
         yield
 
 
@@ -116,7 +119,8 @@ def headline(figure: Figure, finding: str) -> None:
 
 def caption(figure: Figure, text: str) -> None:
     """Below the axes: which study and split, and what bars, lines and marks mean."""
-    figure.supxlabel(_wrapped(figure, text, _CAPTION * _LETTER), x=0.01, ha="left", fontsize=_CAPTION, color="#5A5A5A")
+    text = _wrapped(figure, text, _CAPTION * _LETTER)
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=_CAPTION, color="#5A5A5A")
 
 
 def explain(axes: Axes, sentence: str) -> None:
@@ -152,7 +156,7 @@ def legend_beside(figure: Figure, handles: Sequence[Artist], title: str | None =
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write ``figure`` to ``path``.png (200 dots an inch) and ``path``.svg (whose text stays text)."""
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "polydistill"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "polydistill", "text.parse_math": False}):
         for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
             content = io.BytesIO()
             figure.savefig(content, format=suffix[1:], dpi=200, metadata=metadata)

@@ -7,17 +7,6 @@ import argparse
 from study.config import DEFAULT_PRESET, available_presets
 
 
-def command_parser(module: str, doc: str | None) -> argparse.ArgumentParser:
-    """A parser for ``python -m module``: the first paragraph of ``doc`` says what it does, the rest gives examples."""
-    description, _, examples = (doc or "").partition("\n\n")
-    return argparse.ArgumentParser(
-        prog=f"python -m {module}",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
 def add_config(parser: argparse.ArgumentParser, other: str = "") -> None:
     """Add ``config`` and ``--set``; ``other``: what may be named beside a preset and a file."""
     presets = f"a preset ({', '.join(available_presets())})"

@@ -84,7 +84,7 @@ def check_data(config: StudyConfig) -> None:
     for key, source in config.data.sources.items():
         if isinstance(source, OwnData):
             try:
-                check_source(f"data.{key}", source, config.data.languages)
+                check_source(f"data.{key}", source, config.data.languages_of(source))
             except DataError as error:
                 raise UserError(str(error)) from None
 

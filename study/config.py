@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.data_config import DataConfig
 from study.errors import UserError
+from study.metrics import METRICS, Metric, mistaken_set, place_of
 from study.mistakes import did_you_mean, first_mistake, read_mapping
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
@@ -23,8 +24,6 @@ DEFAULT_PRESET = "emoji_clip"
 
 Sampler = Literal["tpe", "tpe_grouped", "nsga2", "gp", "random"]
 Direction = Literal["maximise", "minimise"]
-# What a trial reports, so what a study may optimise or constrain.
-Metric = Literal["retrieval_map", "vqa_variance", "vqa_std", "vqa_accuracy", "vqa_lift_kept"]
 
 
 class StorageConfig(Typed):
@@ -118,20 +117,20 @@ class SearchConfig(Typed):
     @property
     def directions(self) -> dict[str, Direction]:
         """The objectives as `analysis.pareto` takes them."""
-        return {str(name): way for name, way in self.objectives.items()}
+        return dict(self.objectives)
 
     @property
     def bounds(self) -> dict[str, dict[str, float | None]]:
         """The constraints as `analysis.pareto` takes them."""
-        return {str(name): {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
+        return {name: {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
 
     @field_validator("objectives")
     @classmethod
     def _several(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
         if len(objectives) < 2:
-            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(get_args(Metric))}")
+            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(METRICS)}")
         # In one order, whatever the file's: Optuna knows objectives by their place.
-        return {metric: objectives[metric] for metric in get_args(Metric) if metric in objectives}
+        return {metric: objectives[metric] for metric in sorted(objectives, key=place_of)}
 
 
 class ResourcesConfig(Typed):
@@ -167,6 +166,16 @@ class StudyConfig(Typed):
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _answers_are_read_as_the_teacher_can(cls, given: Any) -> Any:
+        """The default prompt of questions: a teacher fitted on captions has never read a question."""
+        if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
+            return given
+        teacher = given.get("teacher")
+        is_pretrained = isinstance(teacher, dict) and teacher.get("pretrained") is not None
+        return {**given, "data": _with_prompts(given["data"], "{question} {answer}" if is_pretrained else "{answer}")}
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +238,14 @@ class StudyConfig(Typed):
         return self
 
     @model_validator(mode="after")
+    def _metrics_are_of_sets(self) -> Self:
+        for key, metrics in (("objectives", self.search.objectives), ("constraints", self.search.constraints)):
+            for metric in metrics:
+                if mistake := mistaken_set(metric, {"retrieval": self.data.retrieval, "vqa": self.data.vqa}):
+                    raise ValueError(f"search.{key}.{metric}: {mistake}")
+        return self
+
+    @model_validator(mode="after")
     def _images_and_texts_fit(self) -> Self:
         if self.teacher.model is None or self.teacher.tokenizer is None:
             return self
@@ -258,6 +275,14 @@ class StudyConfig(Typed):
                 "(teacher.tokenizer.context_length)"
             )
         return self
+
+
+def _with_prompts(section: dict[str, Any], prompt: str) -> dict[str, Any]:
+    """A section whose sources of questions, however deep, all have a prompt: their own, or else this one."""
+    found = {key: _with_prompts(value, prompt) if isinstance(value, dict) else value for key, value in section.items()}
+    if section.get("layout") == "cvqa" and section.get("prompt") is None:
+        found["prompt"] = prompt
+    return found
 
 
 def available_presets() -> list[str]:

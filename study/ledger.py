@@ -43,14 +43,28 @@ class TrialRecord:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What ``result.json`` holds, None while the trial is not finished."""
+        """What ``result.json`` holds, None while the trial is not finished.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
         path = self.folder / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return _read(path) if path.exists() else None
 
     def reports(self) -> list[dict[str, Any]]:
         """All whole lines of ``reports.jsonl``."""
         path = self.folder / "reports.jsonl"
         return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def language_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Set, language and scores in a trial's result, as in ``result.json``: first, under the empty name, the means over
+    all sets, then those of named sets; none for a trial that was not scored to its end."""
+    scores = result["scores"].get("validation", {})
+    named = {of: rows for of, rows in scores.get("sets", {}).items() if of}
+    for of, rows in {"": scores.get("languages", {}), **named}.items():
+        for language, row in rows.items():
+            yield of, language, row
 
 
 @dataclass
@@ -189,9 +203,32 @@ class Ledger:
 
 def _records(folder: Path) -> Iterator[TrialRecord]:
     for path in sorted(folder.glob("*/recipe.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        recipe = Recipe.model_validate(content["recipe"])
-        yield TrialRecord(content["number"], recipe, content["seed"], path.parent)
+        content = _read(path)
+        try:
+            record = TrialRecord(
+                content["number"], Recipe.model_validate(content["recipe"]), content["seed"], path.parent
+            )
+        except (KeyError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        yield record
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A record. Raises UserError if a disk or a hand has damaged it: a study does not go on without knowing its trials."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(content, dict):
+        raise _unreadable(path, ValueError("it is no record"))
+    return content
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return UserError(
+        f"{path} cannot be read ({reason}): restore it from a copy, or give --fresh to set the study aside and start anew"
+    )
 
 
 def _cut_torn_tail(path: Path) -> None:

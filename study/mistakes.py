@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -63,9 +63,10 @@ def first_mistake(where: str, model: type[BaseModel], error: ValidationError) ->
 
 
 def _location(error: Any) -> list[str]:
-    """The user's key: without what pydantic adds for the key of a mapping or the branch of a union."""
+    """The user's key: without what pydantic adds for the key of a mapping or the branch of a union, and without the empty
+    name of a source that stands alone."""
     added = ("[", "constrained-", "literal[", "dict[", "tuple[")
-    return [str(part) for part in error["loc"] if part != "str" and not str(part).startswith(added)]
+    return [str(part) for part in error["loc"] if part not in ("str", "") and not str(part).startswith(added)]
 
 
 # In the words of a YAML file, by pydantic's type of error.
@@ -96,6 +97,8 @@ def _keys_at(root: type[BaseModel], location: Sequence[str]) -> list[str]:
     """The keys of the section at ``location``, as pydantic gives it, where sections are models."""
     model: Any = root
     for part in location:
+        if get_origin(model) is Annotated:
+            model = get_args(model)[0]
         if get_origin(model) is dict:
             model = get_args(model)[1]
         elif hasattr(model, "model_fields"):

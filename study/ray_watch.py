@@ -6,9 +6,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 _EVERY, _ANSWER_WITHIN = 1.0, 3.0  # seconds
+_SERVERS = ("gcs_server", "raylet")
 
 
 @contextmanager
@@ -23,6 +28,40 @@ def watched(head: str, patience: float, lost: Callable[[str], None]) -> Iterator
         yield
     finally:
         ended.set()
+
+
+@contextmanager
+def start_watched(lost: Callable[[str], None]) -> Iterator[None]:
+    """Call ``lost``, as `watched` does, if a server of a Ray that this process starts in the block ends before it does."""
+    ended = threading.Event()
+    threading.Thread(target=_watch_start, args=(lost, ended), name="watch Ray's start", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch_start(lost: Callable[[str], None], ended: threading.Event) -> None:
+    import psutil
+
+    seen: dict[psutil.Process, str] = {}
+    while not ended.wait(_EVERY / 4):
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.name() in _SERVERS:  # also of one that was killed at once, as long as Ray has not looked
+                    seen[child] = child.name()
+        gone = [name for child, name in seen.items() if not _is_alive(child)]
+        if gone and not ended.is_set():
+            lost(f"Ray's {gone[0]} ended while Ray started")
+            return
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _watch(head: str, patience: float, lost: Callable[[str], None], ended: threading.Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,14 @@ from rich.table import Table
 
 from analysis.figures.front import pareto
 from analysis.load import StudyData, front, load_study, write_results
+from analysis.metric_names import split_metric
 from analysis.style import save
 
+_OF_SETS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "retrieval_map": ("mAP", "{:.3f}".format),
+    "vqa_accuracy": ("VQA acc.", lambda share: f"{100 * share:.1f} %"),
+    "vqa_variance": ("VQA variance", "{:.1f}".format),
+}
 _SCORES = ("VQA acc.", "VQA variance")
 _COLUMNS = ("trial", "strategy", "validation: mAP", *_SCORES, "lift kept", "test: mAP", *_SCORES)
 
@@ -43,6 +49,7 @@ def print_front(data: StudyData, console: Console) -> None:
         metrics = {"validation": member["validation"], "test": member["test"]}
         table.add_row(member["trial"], member["recipe"]["strategy"], *_row(metrics))
     console.print(table)
+    _print_sets(found, console)
     students = data.trials["parameters"].dropna()
     if data.teacher and len(students):
         student, teacher = int(students.iloc[0]), data.teacher.parameters
@@ -53,6 +60,23 @@ def print_front(data: StudyData, console: Console) -> None:
     _print_confirmed(found, console)
     if not found["members"]:
         console.print("No trial meets the constraints: the front is empty.")
+
+
+def _print_sets(found: Mapping[str, Any], console: Console) -> None:
+    """What each named set scores; the front's own table has the means over them."""
+    named = [(*split_metric(metric), metric) for metric in found["teacher"].get("validation", {})]
+    shown = sorted((of, list(_OF_SETS).index(name), metric) for name, of, metric in named if of and name in _OF_SETS)
+    if not shown:
+        return
+    table = Table(title="By set: on validation, then on test", title_justify="left")
+    for column in ("set", "score", "teacher", *(member["trial"] for member in found["members"])):
+        table.add_column(column, justify="left" if column in ("set", "score") else "right")
+    for of, _, metric in shown:
+        label, form = _OF_SETS[split_metric(metric)[0]]
+        scores = (found["teacher"], *found["members"])
+        values = [[(one.get(split) or {}).get(metric) for split in ("validation", "test")] for one in scores]
+        table.add_row(of, label, *(", ".join(form(v) for v in pair if v is not None) for pair in values))
+    console.print(table)
 
 
 def _print_confirmed(found: Mapping[str, Any], console: Console) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from study.arguments import add_config, command_parser
+from analysis.commands import command_parser
+from study.arguments import add_config
 from study.config import (
     StudyConfig,
     dump_config,

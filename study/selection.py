@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.metric_names import noise_of
 from analysis.pareto import Direction, feasible, nondominated
 from study.config import SearchConfig
 from study.ledger import TrialRecord
@@ -58,5 +59,5 @@ def _reaches(metrics: Mapping[str, float], share: float, edge: list[list[float]]
 
 def _improvement(name: str, way: Direction, metrics: Mapping[str, float]) -> float:
     """The standard error of a score in the direction in which it improves, 0 if it was not measured."""
-    noise = metrics.get(f"{name}_noise", 0.0)
+    noise = metrics.get(noise_of(name), 0.0)
     return noise if way == "maximise" else -noise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,17 @@ import ray
 
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
-from study.data_config import CONTROL_LANGUAGE
+from study.data_config import CONTROL_LANGUAGE, Purpose
 from study.errors import UserError
 from study.models import TOWERS, student_layers, teacher_towers
 from trainables.artifacts import artifact, write_json
 from trainables.data.report import DataError
+from trainables.data.sets import key_of
 from trainables.layer_mapping import mapped_layers
 from trainables.recipe import LayerMapping
 
 if TYPE_CHECKING:
-    from trainables.data.gallery import Pixels
     from trainables.models.spec import ModelSpec
-    from trainables.models.tokenizer import Tokenizer
 
 _SCORES_VERSION = 2  # raise it when the same model gets other scores
 
@@ -39,12 +38,18 @@ class Prepared:
     """Where the prepared data lies, and what the next stages need to know of it."""
 
     tokenizer: Path
-    train: Path
-    retrieval: Path
-    vqa: Path
-    test_retrieval: Path
-    test_vqa: Path
+    train: Path  # of all sources together
+    folders: Mapping[Purpose, Mapping[str, Path]]  # of each source, by its name
     vocabulary: Path | None  # the folder of the student's, if it is trimmed
+
+    @property
+    def by_key(self) -> dict[str, Path]:
+        """The folders of all sources by their keys below `data`."""
+        return {
+            key_of(purpose, name): folder
+            for purpose, folders in self.folders.items()
+            for name, folder in folders.items()
+        }
 
 
 def mapped_teacher_layers(config: StudyConfig, space: SearchSpace) -> dict[str, list[int]]:
@@ -75,57 +80,49 @@ class Stages:
         yield from _streamed(self._prepare)
 
     def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
-        from trainables.data.prepare import prepare_captions, prepare_questions
-        from trainables.vocabulary import trimmed_vocabulary
+        from trainables.data.prepare import prepare_sources
 
-        data, languages = self._config.data, self._config.data.languages
-        tokenizer, pixels = self._tokenizer_and_pixels()
-        trims = self._config.student.vocabulary == "trimmed"
-        steps = 6 + trims
-        progress(1, steps)
-        folders: list[Path] = []
+        config, data = self._config, self._config.data
+        found = prepare_sources(
+            data.sources,
+            data.languages,
+            CONTROL_LANGUAGE,
+            config.teacher,
+            config.student.vocabulary == "trimmed",
+            round(data.pictures_gb * 1e9),
+            progress,
+        )
+        folders: dict[Purpose, dict[str, Path]] = {
+            purpose: {name: found.folders[key_of(purpose, name)] for name in sources}
+            for purpose, sources in data.purposes.items()
+        }
+        return Prepared(found.tokenizer.folder, self._joined(folders["train"]), folders, found.vocabulary)
 
-        def within(done: int, total: int) -> None:
-            """A part of the next step."""
-            progress((1 + len(folders)) * total + done, steps * total)
+    def overlaps(self, prepared: Prepared) -> Iterator[Any]:
+        """What the sources of the study share: a list of `Overlap`."""
+        from trainables.data.leakage import find_overlaps
 
-        for key, source, control in (
-            ("data.train", data.train, CONTROL_LANGUAGE),
-            ("data.retrieval", data.retrieval, None),
-            ("data.test.retrieval", data.test.retrieval, None),
-        ):
-            folders.append(prepare_captions(key, source, languages, control, pixels, tokenizer, within))
-            progress(1 + len(folders), steps)
-        for key, questions in (("data.vqa", data.vqa), ("data.test.vqa", data.test.vqa)):
-            folders.append(prepare_questions(key, questions, languages, pixels, tokenizer, within))
-            progress(1 + len(folders), steps)
-        train, retrieval, test_retrieval, vqa, test_vqa = folders
-        try:
-            own = trimmed_vocabulary(tokenizer, folders[:3], folders[3:]) if trims else None
-        except ValueError as error:
-            raise UserError(f"student.vocabulary: {error}; take full") from None
-        return Prepared(tokenizer.folder, train, retrieval, vqa, test_retrieval, test_vqa, own)
+        yield find_overlaps(self._config.data.sources, prepared.by_key)
 
-    def _tokenizer_and_pixels(self) -> tuple[Tokenizer, Pixels]:
-        """The teacher's tokenizer, fitted on the training captions or as published, and what pictures are to it."""
-        from trainables.data.gallery import Pixels
-        from trainables.data.prepare import training_texts
-        from trainables.models.pretrained import open_checkpoint, pretrained_tokenizer
-        from trainables.models.spec import PREPROCESS
-        from trainables.models.tokenizer import Tokenizer, fit_bpe
+    def _joined(self, parts: Mapping[str, Path]) -> Path:
+        """The training data of all sources, held against their weights.
 
-        data, teacher = self._config.data, self._config.teacher
-        if teacher.pretrained is not None:
-            checkpoint = open_checkpoint(teacher.pretrained, teacher.revision)
-            spec = checkpoint.spec(teacher.image_size)
-            size, standard, tokenizer = spec.image.image_size, spec.preprocess, pretrained_tokenizer(checkpoint)
-        else:
-            assert teacher.model is not None
-            assert teacher.tokenizer is not None
-            folder = fit_bpe(training_texts("data.train", data.train, data.languages), teacher.tokenizer.vocab_size)
-            size, standard = teacher.model.image.image_size, PREPROCESS[teacher.family]
-            tokenizer = Tokenizer(folder, teacher.tokenizer.context_length)
-        return tokenizer, Pixels(size, standard.mode, standard.interpolation)
+        Raises:
+            DataError: if a source has fewer pictures than its share of a batch.
+        """
+        from trainables.data.mixture import load_training, prepare_mixture
+        from trainables.sampling import check_weights
+
+        data, fit = self._config.data, self._config.teacher.fit
+        if list(parts) == [""]:
+            return parts[""]
+        if data.weights is not None:
+            sizes = {name: len(load_training(folder).images) for name, folder in parts.items()}
+            batches = {"training.batch_size": self._config.training.batch_size}
+            batches |= {} if fit is None else {"teacher.fit.batch_size": fit.batch_size}
+            for key, size in batches.items():
+                check_weights(sizes, data.weights, key, size)
+        return prepare_mixture(list(parts.values()), data.languages)
 
     def teacher(self, prepared: Prepared) -> Iterator[Any]:
         """The folder of the teacher."""
@@ -138,17 +135,19 @@ class Stages:
             return
         assert config.teacher.tokenizer is not None
         tokenizer = Tokenizer(prepared.tokenizer, config.teacher.tokenizer.context_length)
-        source = TeacherSource(config.teacher, prepared.train, tokenizer, config.seed, config.training.precision)
+        source = TeacherSource(
+            config.teacher, prepared.train, tokenizer, config.seed, config.training.precision, config.data.weights
+        )
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
-        """The teacher's scores on validation, the questions' chance level, the student's sizes, and its parameters."""
-        from trainables.data.prepared import VisualQuestions
+        """The teacher's scores on validation, the chance level of each set of questions, the student's sizes, and its
+        parameters."""
         from trainables.models.factory import parameter_count, read_spec, read_vocabulary
         from trainables.student import student_spec
 
-        scores = self._score_once(teacher, prepared.retrieval, prepared.vqa)
-        chance = VisualQuestions.load(prepared.vqa).chance
+        scores = self._score_once(teacher, prepared, "retrieval", "vqa")
+        chance = _chance(prepared.folders["vqa"])
         student = student_spec(self._config.student, read_spec(teacher), read_vocabulary(prepared.vocabulary))
         yield scores, chance, student, parameter_count(student)
 
@@ -156,7 +155,7 @@ class Stages:
         """What recipes are held against beside the teacher's scores, for teacher.json."""
         from trainables.landmarks import landmarks
 
-        data = (prepared.retrieval, prepared.vqa, prepared.vocabulary)
+        data = (prepared.folders["retrieval"], prepared.folders["vqa"], prepared.vocabulary)
         yield landmarks(teacher, student, *data, self._config.seed, self._config.training.precision)
 
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
@@ -177,12 +176,12 @@ class Stages:
         """
         import torch
 
-        from trainables.data.prepared import VisualQuestions
-        from trainables.evaluation.evaluate import lift_kept
+        from trainables.evaluation.summary import accuracies_of, with_lift
 
         total = len(students) + 1
-        chance = VisualQuestions.load(prepared.test_vqa).chance
-        of_teacher = self._score_once(teacher, prepared.test_retrieval, prepared.test_vqa)
+        chance = _chance(prepared.folders["test.vqa"])
+        of_teacher = self._score_once(teacher, prepared, "test.retrieval", "test.vqa")
+        knows = accuracies_of(of_teacher["summary"], chance)
         yield 1, total
         # Small models use several cores better side by side than within one operation.
         torch.set_num_threads(1)
@@ -192,10 +191,7 @@ class Stages:
                 if "unreadable" in scores:
                     found.append(scores)
                     continue
-                accuracies = (scores["summary"]["vqa_accuracy"], of_teacher["summary"]["vqa_accuracy"])
-                # A teacher that knows nothing on test leaves nothing to keep.
-                scores["summary"]["vqa_lift_kept"] = lift_kept(*accuracies, chance) if accuracies[1] > chance else None
-                found.append(scores)
+                found.append({**scores, "summary": with_lift(scores["summary"], knows, chance)})
                 yield 1 + len(found), total
         yield of_teacher, found
 
@@ -203,11 +199,11 @@ class Stages:
         from safetensors import SafetensorError
 
         try:
-            return self._score(student, prepared.test_retrieval, prepared.test_vqa)
+            return self._score(student, prepared, "test.retrieval", "test.vqa")
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             return {"unreadable": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
 
-    def _score(self, model: Path, captions: Path, questions: Path) -> dict[str, Any]:
+    def _score(self, model: Path, prepared: Prepared, captions: Purpose, questions: Purpose) -> dict[str, Any]:
         from trainables.data.prepared import CaptionedImages, VisualQuestions
         from trainables.device import default_device
         from trainables.evaluation.evaluate import evaluate
@@ -216,32 +212,33 @@ class Stages:
         encoder = load_model(model).to(default_device())
         found = evaluate(
             encoder,
-            CaptionedImages.load(captions),
-            VisualQuestions.load(questions),
+            {name: CaptionedImages.load(folder) for name, folder in prepared.folders[captions].items()},
+            {name: VisualQuestions.load(folder) for name, folder in prepared.folders[questions].items()},
             self._config.training.precision,
         )
-        return {
-            "languages": found.languages,
-            "summary": found.summary,
-            "consistency": found.consistency,
-            "parameters": encoder.parameter_count(),
-        }
+        return {**found.scores(), "parameters": encoder.parameter_count()}
 
-    def _score_once(self, teacher: Path, captions: Path, questions: Path) -> dict[str, Any]:
+    def _score_once(self, teacher: Path, prepared: Prepared, captions: Purpose, questions: Purpose) -> dict[str, Any]:
         """A teacher's scores, kept in the cache beside the teacher: studies share them."""
-        fields = {
-            "model": teacher.name,
-            "captions": captions.name,
-            "questions": questions.name,
-            "stage": _SCORES_VERSION,
-        }
+        captioned, asked = (
+            {name: folder.name for name, folder in prepared.folders[purpose].items()}
+            for purpose in (captions, questions)
+        )
+        fields = {"model": teacher.name, "captions": captioned, "questions": asked, "stage": _SCORES_VERSION}
 
         def build(folder: Path) -> None:
-            write_json(folder / "scores.json", self._score(teacher, captions, questions))
+            write_json(folder / "scores.json", self._score(teacher, prepared, captions, questions))
 
         found = artifact("teacher-scores", fields, build) / "scores.json"
         scores: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
         return scores
+
+
+def _chance(folders: Mapping[str, Path]) -> dict[str, float]:
+    """The VQA accuracy of guessing on each set."""
+    from trainables.data.prepared import VisualQuestions
+
+    return {name: VisualQuestions.load(folder).chance for name, folder in folders.items()}
 
 
 def _streamed(work: Callable[[Callable[[int, int], None]], Any]) -> Iterator[Any]:

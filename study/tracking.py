@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from analysis.metric_names import of_set
 from study.config import StudyConfig, TrackingConfig
 from study.errors import UserError
-from study.ledger import Ledger, TrialRecord
+from study.ledger import Ledger, TrialRecord, language_rows
 from trainables.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -136,11 +137,11 @@ def scalars(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def language_scores(result: Mapping[str, Any]) -> dict[str, float]:
-    """What the objectives are made of, as ``SCORE/LANGUAGE``; empty for a trial that was not scored to its end."""
-    rows = result["scores"].get("validation", {}).get("languages", {})
+    """What the objectives are made of, as ``SCORE/LANGUAGE``, and as ``SCORE@SET/LANGUAGE`` where sets are named; empty for
+    a trial that was not scored to its end."""
     return {
-        f"{score}/{language}": float(row[score])
-        for language, row in rows.items()
+        f"{of_set(score, of)}/{language}": float(row[score])
+        for of, language, row in language_rows(result)
         for score in _LANGUAGE_SCORES
         if row.get(score) is not None
     }

@@ -140,4 +140,5 @@ class MlflowTracker:
 def _metrics(values: Mapping[str, float], step: int, at: float) -> list[Any]:
     from mlflow.entities import Metric
 
-    return [Metric(name, value, round(1000 * at), step) for name, value in values.items()]
+    # In a name MLflow takes no @, by which a set follows its metric.
+    return [Metric(name.replace("@", ":"), value, round(1000 * at), step) for name, value in values.items()]

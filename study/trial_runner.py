@@ -24,6 +24,7 @@ from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.search import Recorder, RecordSearcher, Source
 from study.stages import Prepared
 from trainables.config import Paths, TrialPlan
+from trainables.evaluation.summary import accuracies_of
 from trainables.language_weights import language_weights
 from trainables.models.spec import ModelSpec
 from trainables.trial import run_trial
@@ -41,7 +42,7 @@ class Inputs:
     student_parameters: int
     cache: Path
     teacher_scores: dict[str, Any]  # on validation
-    chance: float
+    chance: dict[str, float]  # by VQA set
 
 
 class TrialRunner:
@@ -106,7 +107,7 @@ class TrialRunner:
     def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:
         """What `run_trial` needs, and the trial's number for the scheduler."""
         config, inputs = self._config, self._inputs
-        resources, scores = config.resources, inputs.teacher_scores
+        resources, scores, folders = config.resources, inputs.teacher_scores, inputs.prepared.folders
         teacher_map = {name: (row["map_i2t"] + row["map_t2i"]) / 2 for name, row in scores["languages"].items()}
         plan = TrialPlan(
             number=record.number,
@@ -115,17 +116,18 @@ class TrialRunner:
             student=inputs.student,
             inherit=config.student.inherit,
             training=config.training,
+            part_weights=config.data.weights,
             language_weights=language_weights(record.recipe.language_weighting, config.data.languages, teacher_map),
             control_language=CONTROL_LANGUAGE,
-            teacher_vqa_accuracy=scores["summary"]["vqa_accuracy"],
+            teacher_vqa_accuracy=accuracies_of(scores["summary"], inputs.chance),
             chance=inputs.chance,
             rungs=config.search.scheduler.rungs,
             rung_share=config.search.scheduler.evaluation_share,
             threads=max(1, int(resources.cpus_per_worker)),
             paths=Paths(
                 train=str(inputs.prepared.train),
-                retrieval=str(inputs.prepared.retrieval),
-                vqa=str(inputs.prepared.vqa),
+                retrieval={name: str(folder) for name, folder in folders["retrieval"].items()},
+                vqa={name: str(folder) for name, folder in folders["vqa"].items()},
                 teacher=str(inputs.teacher),
                 cache=str(inputs.cache),
                 vocabulary=str(inputs.prepared.vocabulary) if inputs.prepared.vocabulary else None,

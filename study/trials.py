@@ -9,11 +9,12 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from analysis.metric_names import of_set
 from analysis.pareto import violation
 from search_spaces.space import SearchSpace, Surroundings
 from study.config import SearchConfig
 from study.errors import UserError
-from study.ledger import Ledger, State, TrialRecord
+from study.ledger import Ledger, State, TrialRecord, language_rows
 from study.samplers import FITS, patiently
 from study.warm_start import StartingPoint
 from trainables.recipe import Recipe
@@ -151,7 +152,8 @@ def _attributes(record: TrialRecord, result: Mapping[str, Any]) -> Iterator[tupl
     if result["reason"]:
         yield "reason", result["reason"]
     yield from result["metrics"].items()
-    for language, scores in result["scores"].get("validation", {}).get("languages", {}).items():
-        both = {**scores, "map": (scores["map_i2t"] + scores["map_t2i"]) / 2}
+    for of, language, scores in language_rows(result):
+        both = {**scores, "map": (scores["map_i2t"] + scores["map_t2i"]) / 2} if "map_i2t" in scores else scores
         for name in _SHOWN_BY_LANGUAGE:
-            yield f"{name}/{language}", both[name]
+            if name in both:
+                yield f"{of_set(name, of)}/{language}", both[name]

@@ -88,6 +88,8 @@ def _front_of(source: str, folder: Path, config: StudyConfig) -> dict[str, Recip
         members = front(data)["members"]
     except ValueError as error:
         raise UserError(f"search.start_from: {source} cannot be read: {' '.join(str(error).split())}") from None
+    if data.unreadable:  # what would be its front without them may not be its front
+        raise UserError(f"search.start_from: {source} cannot be read: {next(iter(data.unreadable.values()))}")
     if not members:
         raise UserError(
             f"search.start_from: {source} has no front: none of its {len(data.trials)} trials is complete and feasible; "

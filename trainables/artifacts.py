@@ -13,14 +13,17 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MANIFEST = "manifest.json"
 _HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `atomically` names its files
 _LOCK = ".lock"
+_UNFINISHED, _TURN = ".unfinished", ".turn"
+_KEPT = 14 * 24 * 3600  # seconds without a change, after which nobody is expected to go on with what is unfinished
 
 
 def cache_root() -> Path:
@@ -120,23 +123,86 @@ def artifact(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None]
     return final
 
 
+def artifact_in_parts(
+    kind: str, fields: Mapping[str, Any], build: Callable[[Path], None], hopeless: type[Exception]
+) -> Path:
+    """Like `artifact`, for what takes long: ``build(folder)`` finds in ``folder`` what an earlier builder left that was
+    killed, or failed in another way than by ``hopeless``, and goes on with it.
+
+    One process builds it at a time. Another waits until it is there, or goes on in place of one that was killed. What
+    nobody has gone on with for two weeks is deleted when an artifact of its kind is asked for.
+    """
+    final = artifact_path(kind, fields)
+    if not is_complete(final):
+        unfinished = final.with_name(f".{final.name}{_UNFINISHED}")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.utime(unfinished)  # it is gone on with, however old it is
+        _remove_abandoned(final.parent)
+        with _turn(unfinished.with_suffix(_TURN), fcntl.LOCK_EX):
+            if not is_complete(final):
+                unfinished.mkdir(exist_ok=True)
+                remove_half_written(unfinished)
+                try:
+                    build(unfinished)
+                except hopeless:
+                    shutil.rmtree(unfinished)
+                    raise
+                _publish(kind, fields, unfinished, final)
+    _remove_abandoned(final.parent)
+    return final
+
+
 def _build(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None], final: Path) -> None:
     with _temporary_folder(final) as temporary:
         build(temporary)
-        sizes = {
-            str(path.relative_to(temporary)): path.stat().st_size
-            for path in sorted(temporary.rglob("*"))
-            if path.is_file()
-        }
-        write_json(temporary / MANIFEST, {"kind": kind, "fields": dict(fields), "files": sizes})
-        if final.exists() and not is_complete(final):
-            shutil.rmtree(final)  # left by a damaged disk or by hand: our own writes are never partial
-        temporary.chmod(0o755)
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not is_complete(final):
-                raise
+        _publish(kind, fields, temporary, final)
+
+
+def _publish(kind: str, fields: Mapping[str, Any], folder: Path, final: Path) -> None:
+    """Make a folder that holds everything the artifact ``final``."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # of a builder that was killed here
+    sizes = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not _HALF_WRITTEN.fullmatch(path.name)
+    }
+    write_json(folder / MANIFEST, {"kind": kind, "fields": dict(fields), "files": sizes})
+    if final.exists() and not is_complete(final):
+        shutil.rmtree(final)  # left by a damaged disk or by hand: our own writes are never partial
+    folder.chmod(0o755)
+    try:
+        folder.rename(final)
+    except OSError:
+        if not is_complete(final):
+            raise
+
+
+@contextmanager
+def _turn(path: Path, how: int) -> Iterator[None]:
+    """Have the lock on the file ``path``, asked for by `flock` as ``how`` says; the kernel frees that of a killed process.
+
+    Raises:
+        BlockingIOError: if another process has it, and it was not to be waited for.
+    """
+    while True:
+        with open(path, "ab") as lock:
+            fcntl.flock(lock, how)
+            if not _is_still(lock, path):
+                continue  # whoever had it has deleted the file
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(file: IO[bytes], path: Path) -> bool:
+    """Whether an opened file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -168,3 +234,9 @@ def _remove_abandoned(folder: Path) -> None:
                 continue
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
             path.unlink(missing_ok=True)
+    for unfinished in folder.glob(f".*{_UNFINISHED}"):
+        with suppress(OSError):  # somebody is at work in it
+            changed = max(path.stat().st_mtime for path in (unfinished, *unfinished.rglob("*")))
+            if time.time() - changed > _KEPT:
+                with _turn(unfinished.with_suffix(_TURN), fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    shutil.rmtree(unfinished, ignore_errors=True)

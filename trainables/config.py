@@ -171,11 +171,11 @@ class CacheConfig(Typed):
 
 
 class Paths(Typed):
-    """Where one trial finds its inputs."""
+    """Where one trial finds its inputs; sets by their names."""
 
     train: str
-    retrieval: str
-    vqa: str
+    retrieval: dict[str, str]
+    vqa: dict[str, str]
     teacher: str
     cache: str
     vocabulary: str | None = None  # the folder of a trimmed one
@@ -190,10 +190,11 @@ class TrialPlan(Typed):
     student: ModelSpec
     inherit: Inherit = "important"
     training: TrainingConfig
+    part_weights: tuple[float, ...] | None = None  # of the parts of a training mixture; None: drawn by their sizes
     language_weights: dict[str, float]
     control_language: str
-    teacher_vqa_accuracy: float  # on the same validation questions
-    chance: float  # the VQA accuracy of guessing
+    teacher_vqa_accuracy: dict[str, float]  # on the same validation questions, by set
+    chance: dict[str, float]  # the VQA accuracy of guessing, by set
     rungs: tuple[Count, ...]
     rung_share: Positive  # of the validation items, for reports at rungs
     threads: int

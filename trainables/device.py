@@ -10,6 +10,7 @@ import torch
 
 from trainables.artifacts import cache_root, content_key, write_json
 from trainables.config import Precision
+from trainables.data.images import decode_in
 
 _PROBE_SIZE, _PROBE_REPEATS = 512, 8
 _WORTHWHILE = 1.2  # clear of the noise of a busy machine
@@ -66,6 +67,7 @@ def set_up_process(threads: int) -> torch.device:
     step of a small encoder. The plain kernel made whole steps 1.4 times as fast there.
     """
     torch.set_num_threads(max(1, threads))
+    decode_in(threads)
     device = default_device()
     if device.type == "cpu":
         torch.backends.cuda.enable_flash_sdp(False)  # despite its name, for all devices

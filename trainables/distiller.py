@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainables.config import TrialPlan
 from trainables.data.augment import apply_views
-from trainables.data.prepared import CaptionedImages
+from trainables.data.mixture import load_training
 from trainables.device import computing
 from trainables.distributed import gather, worker
 from trainables.layer_mapping import layer_loss, mapped_layers
@@ -49,14 +49,19 @@ class Distiller:
     def __init__(self, plan: TrialPlan, device: torch.device) -> None:
         self._plan, self._device = plan, device
         recipe, training = plan.recipe, plan.training
-        self._data = CaptionedImages.load(Path(plan.paths.train))
+        self._data = load_training(Path(plan.paths.train))
         self._cache = TeacherCache.load(Path(plan.paths.cache))
         teacher = load_model(Path(plan.paths.teacher))
         vocabulary = read_vocabulary(Path(plan.paths.vocabulary)) if plan.paths.vocabulary else None
         self.student = make_student(plan.student, teacher, recipe, plan.seed, plan.inherit, vocabulary).to(device)
         languages = list(self._data.languages)
         self._sampler = BatchSampler(
-            self._data, training.batch_size, training.captions_per_image, self._cache.views.shape[1], plan.seed
+            self._data,
+            training.batch_size,
+            training.captions_per_image,
+            self._cache.views.shape[1],
+            plan.seed,
+            weights=plan.part_weights,
         )
         self._control = languages.index(plan.control_language)
         controlled = np.asarray(self._data.text_item)[np.asarray(self._data.present[self._control])]

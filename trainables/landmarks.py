@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,23 @@ _UNTRAINED = Recipe(strategy="fd", initialise="random")
 def landmarks(
     teacher: Path,
     student: ModelSpec,
-    captions: Path,
-    questions: Path,
+    retrieval: Mapping[str, Path],
+    vqa: Mapping[str, Path],
     vocabulary: Path | None,
     seed: int,
     precision: Precision,
 ) -> dict[str, Any]:
     """``random_student``, the scores of a student of random weights, and ``encoding``, as ``evaluation.speed`` has it.
 
+    ``retrieval``, ``vqa``: the folders of the sets by their names.
     They are kept in the cache: studies of the same teacher, student, data, seed and machine share them.
     """
     device = default_device()
     fields = {
         "teacher": teacher.name,
         "student": student.model_dump(mode="json"),
-        "captions": captions.name,
-        "questions": questions.name,
+        "captions": {name: folder.name for name, folder in retrieval.items()},
+        "questions": {name: folder.name for name, folder in vqa.items()},
         "vocabulary": vocabulary.name if vocabulary else None,
         "seed": seed,
         "precision": precision,
@@ -54,12 +56,13 @@ def landmarks(
         original = load_model(teacher)
         words = read_vocabulary(vocabulary)
         untrained = make_student(student, original, _UNTRAINED, seed, vocabulary=words).to(device).eval()
-        pictures = CaptionedImages.load(captions)
-        scores = evaluate(untrained, pictures, VisualQuestions.load(questions), precision)
+        galleries = {name: CaptionedImages.load(folder) for name, folder in retrieval.items()}
+        quizzes = {name: VisualQuestions.load(folder) for name, folder in vqa.items()}
+        scores = evaluate(untrained, galleries, quizzes, precision)
         models = {"teacher": original.to(device).eval(), "student": untrained}
         content = {
-            "random_student": {"languages": scores.languages, "summary": scores.summary},
-            "encoding": encoding(models, pictures, precision),
+            "random_student": scores.scores(),
+            "encoding": encoding(models, next(iter(galleries.values())), precision),
         }
         write_json(folder / "landmarks.json", content)
 

@@ -57,9 +57,8 @@ def _header(trial: CompleteTrial, spec: ModelSpec) -> str:
     from huggingface_hub import ModelCardData
 
     data = trial.config.data
-    licences = {
-        _SOURCES.get(source.get("source", ""), (None, ""))[0] for source in (data.train, data.retrieval, data.vqa)
-    }
+    sources = [source for of in (data.train, data.retrieval, data.vqa) for source in of.values()]
+    licences = {_SOURCES.get(source.get("source", ""), (None, ""))[0] for source in sources}
     licence = licences.pop() if len(licences) == 1 else None
     pretrained = trial.config.teacher.pretrained or ""
     hub_id = None if Path(pretrained).exists() else _HUB_ID.fullmatch(pretrained)
@@ -79,7 +78,12 @@ def _body(trial: CompleteTrial, model: DualEncoder) -> list[str]:
     languages, parameters, pretrained = config.data.languages, model.parameter_count(), config.teacher.pretrained
     teacher = f"pretrained, {escaped(pretrained)}" if pretrained else "fitted by the study on its own training data"
     recipe = json.dumps(trial.begun.recipe.model_dump(mode="json"), indent=1)
-    sources = {"training": config.data.train, "retrieval": config.data.retrieval, "VQA": config.data.vqa}
+    purposes = {"training": config.data.train, "retrieval": config.data.retrieval, "VQA": config.data.vqa}
+    sources = {
+        f"{purpose}, {escaped(name)}" if name else purpose: source
+        for purpose, of in purposes.items()
+        for name, source in of.items()
+    }
     return [
         f"# {escaped(config.name)}, trial {trial.number}",
         f"A dual encoder of pictures and of texts in {len(languages)} languages ({escaped(', '.join(languages))}), with "
@@ -140,20 +144,28 @@ def _source(source: Mapping[str, Any]) -> str:
 
 
 def _tables(trial: CompleteTrial) -> list[str]:
-    """The scores of each split that the student was scored on, a row a language, and their means."""
+    """The scores of each split that the student was scored on, a row a language, and their means: of all sets, then of each
+    that has a name."""
     tables = []
     teacher = trial.teacher.scores
     splits = (("validation", trial.result.scores.validation, teacher.validation), ("test", trial.test, teacher.test))
     for split, own, of_teacher in splits:
         if own is None:
             continue
-        reference = of_teacher.languages if of_teacher else {}
-        rows = {name: _numbers(scores, reference.get(name, {})) for name, scores in own.languages.items()}
-        rows["mean"] = [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
-        lines = [f"| {split} | mAP | teacher | VQA | teacher |", "|---|--:|--:|--:|--:|"]
-        lines += [f"| {escaped(name)} | {' | '.join(map(_shown, numbers))} |" for name, numbers in rows.items()]
-        tables.append("\n".join(lines))
+        tables.append(_table(split, own.languages, of_teacher.languages if of_teacher else {}))
+        for name, languages in own.sets.items():
+            reference = of_teacher.sets.get(name, {}) if of_teacher else {}
+            tables += [_table(f"{split}, {name}", languages, reference)] if name else []
     return tables
+
+
+def _table(title: str, student: Mapping[str, Numbers], teacher: Mapping[str, Numbers]) -> str:
+    """A row a language, and the means."""
+    rows = {name: _numbers(scores, teacher.get(name, {})) for name, scores in student.items()}
+    rows["mean"] = [sum(column) / len(column) for column in zip(*rows.values(), strict=True)]
+    lines = [f"| {escaped(title)} | mAP | teacher | VQA | teacher |", "|---|--:|--:|--:|--:|"]
+    lines += [f"| {escaped(name)} | {' | '.join(map(_shown, numbers))} |" for name, numbers in rows.items()]
+    return "\n".join(lines)
 
 
 def _numbers(student: Numbers, teacher: Numbers) -> list[float]:
@@ -185,7 +197,7 @@ def _limits(trial: CompleteTrial) -> list[str]:
         else f"{validation}; it has no test scores.",
         "It was not examined for bias or safety.",
     ]
-    if data.train.get("source") in _SOURCES:
+    if all(source.get("source") in _SOURCES for source in data.train.values()):
         limits.append("It learned from drawings of emoji, not from photographs.")
     return limits
 

@@ -6,11 +6,17 @@ worker of a trial draws the whole batch and takes its own part.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from math import lcm
 
 import numpy as np
 
+from trainables.data.images import Images, JoinedImages
 from trainables.data.prepared import Array, CaptionedImages
+from trainables.data.report import DataError
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,10 @@ class Draw:
 
 
 class BatchSampler:
-    """Epochs of shuffled images; for each image a random view and captions in random languages that it has."""
+    """Epochs of shuffled images; for each image a random view and captions in random languages that it has.
+
+    The parts of a mixture with weights have epochs of their own, and each its share of every batch.
+    """
 
     def __init__(
         self,
@@ -48,8 +57,10 @@ class BatchSampler:
         views: int,
         seed: int,
         exposure: Array | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
-        """``exposure``: relative frequency of each language, [L]; uniform if None.
+        """``exposure``: relative frequency of each language, [L]; uniform if None. ``weights``: of the parts of a mixture,
+        relative to each other; None: all images alike.
 
         Raises:
             ValueError: if an image has no caption.
@@ -59,6 +70,7 @@ class BatchSampler:
         self._captions = captions
         self._count = len(data.image_item)
         self._batch_size = min(batch_size, self._count)
+        self._mixture = None if weights is None else _Mixture(data.images, weights, self._batch_size, seed)
         count = len(data.languages)
         self._exposure = np.ones(count) if exposure is None else np.asarray(exposure, float)
         # The caption rows of each image in each language: a run in the order of items.
@@ -80,10 +92,7 @@ class BatchSampler:
 
     def draw(self, step: int) -> Draw:
         """The batch of a step, counted from 0."""
-        per_epoch = self._count // self._batch_size
-        epoch, place = divmod(step, per_epoch)
-        shuffled = np.random.default_rng((self._seed, 0, epoch)).permutation(self._count)
-        images = shuffled[place * self._batch_size : (place + 1) * self._batch_size]
+        images = self._epoch_batch(step) if self._mixture is None else self._mixture.draw(step)
         rng = np.random.default_rng((self._seed, 1, step))
         # One place for all languages: captions that are translations of each other stay together.
         turn = rng.random(len(images))
@@ -105,3 +114,83 @@ class BatchSampler:
             captions=captions,
             present=np.take_along_axis(np.isfinite(arrival), languages, axis=0),
         )
+
+    def _epoch_batch(self, step: int) -> Array:
+        """The images of a step, all of the data alike; what is left of an epoch, less than a batch, is not shown."""
+        epoch, place = divmod(step, self._count // self._batch_size)
+        shuffled = np.random.default_rng((self._seed, 0, epoch)).permutation(self._count)
+        return shuffled[place * self._batch_size : (place + 1) * self._batch_size]
+
+
+class _Mixture:
+    """Draws from parts by their weights.
+
+    Each part is a stream of shuffled epochs, whole ones, of which a step takes the next few. How many were taken before
+    a step is known without looking back: the parts up to the j-th together have, of S steps of B images, the share
+    W_j = (w_1 + … + w_j) / (w_1 + … + w_K) rounded down, ⌊S·B·W_j⌋. So all batches up to a step differ from a part's
+    share by less than one image, and a single batch by less than two; a share is at least one image a batch, or else
+    ⌊·⌋ of neighbours could differ by −1. A batch may lie across the end of an epoch, and
+    then have an image twice.
+    """
+
+    def __init__(self, images: Images, weights: Sequence[float], batch_size: int, seed: int) -> None:
+        assert isinstance(images, JoinedImages)
+        self._sizes, self._batch_size, self._seed = images.sizes, batch_size, seed
+        shares = _whole_numbers(weights)
+        self._up_to, self._whole = [0, *accumulate(shares)], sum(shares)
+
+    def draw(self, step: int) -> Array:
+        """The images of a step, counted from 0, parts in a random order, so that each worker's share has all."""
+        before, after = self._taken(step), self._taken(step + 1)
+        starts = np.cumsum([0, *self._sizes])
+        images = np.concatenate(
+            [starts[part] + self._of_part(part, before[part], after[part]) for part in range(len(self._sizes))]
+        )
+        return np.random.default_rng((self._seed, 4, step)).permutation(images)
+
+    def _taken(self, steps: int) -> list[int]:
+        """How many images of each part so many steps take."""
+        return [
+            upper - lower
+            for lower, upper in pairwise(steps * self._batch_size * share // self._whole for share in self._up_to)
+        ]
+
+    def _of_part(self, part: int, start: int, stop: int) -> Array:
+        """The images from ``start`` to ``stop`` of a part's stream, counted from the part's first."""
+        places = np.arange(start, stop)
+        found = np.empty(len(places), np.int64)
+        epochs = places // self._sizes[part]
+        for epoch in np.unique(epochs):
+            shuffled = np.random.default_rng((self._seed, 3, part, int(epoch))).permutation(self._sizes[part])
+            here = epochs == epoch
+            found[here] = shuffled[places[here] % self._sizes[part]]
+        return found
+
+
+def check_weights(sizes: Mapping[str, int], weights: Sequence[float], key: str, batch_size: int) -> None:
+    """Hold the weights of a mixture's parts against their images; ``key``: what sets the size of a batch.
+
+    Raises:
+        DataError: if a part's share of a batch is less than one image, or more than the part has.
+    """
+    shares = dict(zip(sizes, _whole_numbers(weights), strict=True))
+    batch_size = min(batch_size, sum(sizes.values()))
+    for name, share in shares.items():
+        if batch_size * share < sum(shares.values()):
+            raise DataError(
+                f"data.train.{name}.weight: its share of a batch of {batch_size} ({key}) is less than one picture: raise "
+                "one of the two"
+            )
+        most = -(-batch_size * share // sum(shares.values()))
+        if most > sizes[name]:
+            raise DataError(
+                f"data.train.{name}.weight: its share of a batch of {batch_size} ({key}) is {most} pictures, but it has "
+                f"{sizes[name]}: lower one of the two"
+            )
+
+
+def _whole_numbers(weights: Sequence[float]) -> list[int]:
+    """Whole numbers in the same proportions as decimal ones."""
+    exact = [Fraction(str(weight)) for weight in weights]
+    common = lcm(*(weight.denominator for weight in exact))
+    return [int(weight * common) for weight in exact]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from trainables.recipe import Recipe
 
@@ -26,11 +26,23 @@ class _Record(BaseModel):
 _R = TypeVar("_R", bound=_Record)
 
 
+Sources = dict[str, dict[str, Any]]
+
+
+def _named(written: Any) -> Any:
+    """A single source stands under the empty name."""
+    if isinstance(written, dict) and not all(isinstance(value, dict) for value in written.values()):
+        return {"": written}
+    return written
+
+
 class Data(_Record):
+    """The sources of each purpose by their names."""
+
     languages: list[str]
-    train: dict[str, Any]
-    retrieval: dict[str, Any]
-    vqa: dict[str, Any]
+    train: Annotated[Sources, BeforeValidator(_named)]
+    retrieval: Annotated[Sources, BeforeValidator(_named)]
+    vqa: Annotated[Sources, BeforeValidator(_named)]
 
 
 class Teacher(_Record):
@@ -51,6 +63,7 @@ class Config(_Record):
 
 class Scores(_Record):
     languages: dict[str, dict[str, float | None]]
+    sets: dict[str, dict[str, dict[str, float | None]]] = {}  # by set and language, where sets have names
 
 
 class Splits(_Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from trainables.artifacts import artifact, artifact_path, is_complete
 from trainables.config import FitConfig, Precision, TeacherConfig
 from trainables.data.augment import apply_views, draw_views
+from trainables.data.mixture import load_training
 from trainables.data.prepared import Array, CaptionedImages
 from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import DualEncoder
@@ -35,10 +36,11 @@ class TeacherSource:
     """What a fitted teacher depends on."""
 
     config: TeacherConfig
-    train: Path  # a folder of CaptionedImages
+    train: Path  # a folder of training data
     tokenizer: Tokenizer
     seed: int
     precision: Precision
+    weights: tuple[float, ...] | None = None  # of the parts of a mixture
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class TeacherSource:
             "seed": self.seed,
             "precision": str(resolve_precision(self.precision, default_device())),
             "stage": _STAGE_VERSION,
+            **({} if self.weights is None else {"weights": list(self.weights)}),
         }
 
     def is_fitted(self) -> bool:
@@ -82,9 +85,9 @@ def fit_teacher(source: TeacherSource, progress: Progress) -> Path:
     assert fit is not None
 
     def build(folder: Path) -> None:
-        data = CaptionedImages.load(source.train)
+        data = load_training(source.train)
         model = build_model(teacher_spec(source.config, source.tokenizer.vocab_size), source.seed).to(default_device())
-        _fit(model, data, fit, source.seed, source.precision, progress)
+        _fit(model, data, fit, source.seed, source.precision, progress, source.weights)
         model.save(folder)
         source.tokenizer.save(folder)
 
@@ -111,7 +114,13 @@ def load_teacher(config: TeacherConfig) -> Path:
 
 
 def _fit(
-    model: DualEncoder, data: CaptionedImages, config: FitConfig, seed: int, precision: Precision, progress: Progress
+    model: DualEncoder,
+    data: CaptionedImages,
+    config: FitConfig,
+    seed: int,
+    precision: Precision,
+    progress: Progress,
+    weights: Sequence[float] | None = None,
 ) -> None:
     """Train one caption an image, in languages drawn by exposure: with CLIP's softmax for as long as the configuration
     says, then with the family's own loss.
@@ -124,6 +133,7 @@ def _fit(
         views=1,
         seed=seed,
         exposure=language_exposure(config.language_exposure, len(data.languages)),
+        weights=weights,
     )
     weight = torch.ones(1, min(config.batch_size, len(data.images)), device=device)
     optimizer = Muon(model, [], config.learning_rate, config.weight_decay)

@@ -14,7 +14,8 @@ from torch import Tensor
 from trainables.artifacts import artifact
 from trainables.config import CacheConfig, Precision
 from trainables.data.augment import apply_views, draw_views
-from trainables.data.prepared import Array, ArrayFolder, CaptionedImages
+from trainables.data.mixture import load_training
+from trainables.data.prepared import Array, ArrayFolder
 from trainables.device import computing, default_device, resolve_precision
 from trainables.models.dual_encoder import Encoded
 from trainables.models.factory import load_model
@@ -58,7 +59,7 @@ def build_cache(
     precision: Precision,
     progress: Progress,
 ) -> Path:
-    """The folder of the `TeacherCache` of a saved teacher on the data in ``train``, with these layers of each tower."""
+    """The folder of the `TeacherCache` of a saved teacher on the training data in ``train``, with these layers of each tower."""
     fields: dict[str, Any] = {
         "teacher": teacher.name,
         "train": train.name,
@@ -73,7 +74,7 @@ def build_cache(
     def build(folder: Path) -> None:
         device = default_device()
         model = load_model(teacher).to(device).eval()
-        data = CaptionedImages.load(train)
+        data = load_training(train)
         views = draw_views((len(data.images), config.views), torch.Generator().manual_seed(seed))
         texts = np.asarray(data.tokens).reshape(-1, data.tokens.shape[-1])
         done, total = 0, views[:, :, 0, 0].numel() + len(texts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
 from trainables.distiller import Distiller
 from trainables.distributed import by_the_first, maximum, worker
-from trainables.evaluation.evaluate import Evaluation, evaluate, lift_kept, subset
+from trainables.evaluation.evaluate import Evaluation, evaluate
 from trainables.evaluation.examples import write_examples
+from trainables.evaluation.subset import subset
+from trainables.evaluation.summary import with_lift
 from trainables.fencing import held
 from trainables.models.tokenizer import Tokenizer
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
@@ -121,8 +123,8 @@ class _Training:
             timing.update(state["timing"])
             self._report(state["reported"])  # the run that wrote it may have ended before anybody heard
             self._started -= sum(timing.values())
-        self._captions = CaptionedImages.load(Path(plan.paths.retrieval))
-        self._questions = VisualQuestions.load(Path(plan.paths.vqa))
+        self._captions = {name: CaptionedImages.load(Path(path)) for name, path in plan.paths.retrieval.items()}
+        self._questions = {name: VisualQuestions.load(Path(path)) for name, path in plan.paths.vqa.items()}
         self._few = subset(self._captions, self._questions, plan.rung_share, _SUBSET_SEED) if plan.rungs else None
         timing["setup"] = time.perf_counter() - self._started - timing["train"] - timing["evaluate"]
 
@@ -161,7 +163,7 @@ class _Training:
         return _RESTORED
 
     def _reach_rung(self, losses: dict[str, float]) -> None:
-        """Score a part of the validation items, keep everything that is needed to go on from here, report."""
+        """Score a part of the validation items of each set, keep everything that is needed to go on from here, report."""
         assert self._few is not None
         evaluation = self._evaluated(*self._few)
         metrics = self._with_lift(evaluation.summary) if evaluation else {}
@@ -176,20 +178,18 @@ class _Training:
         scores: dict[str, Any] = {}
         captions, questions = self._captions, self._questions
         if evaluation := self._evaluated(captions, questions):
-            scores = {
-                "languages": evaluation.languages,
-                "summary": self._with_lift(evaluation.summary),
-                "consistency": evaluation.consistency,
-            }
+            scores = {**evaluation.scores(), "summary": self._with_lift(evaluation.summary)}
             with self._timed("evaluate"):
-                write_examples(self._folder / _EXAMPLES, captions, questions, evaluation.similarities)
+                write_examples(self._folder / _EXAMPLES, captions, questions, evaluation)
             saved = self._state_file.parent
             self._distiller.student.save(saved)
             paths, length = self._plan.paths, self._plan.student.text.context_length
             Tokenizer(Path(paths.vocabulary or paths.teacher), length).save(saved)
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
 
-    def _evaluated(self, captions: CaptionedImages, questions: VisualQuestions) -> Evaluation | None:
+    def _evaluated(
+        self, captions: Mapping[str, CaptionedImages], questions: Mapping[str, VisualQuestions]
+    ) -> Evaluation | None:
         """The first worker's evaluation of the student, None on the others.
 
         Raises:
@@ -199,9 +199,8 @@ class _Training:
         with self._timed("evaluate"):
             return by_the_first(lambda: evaluate(student, captions, questions, precision), self._device)
 
-    def _with_lift(self, summary: dict[str, float]) -> dict[str, float]:
-        kept = lift_kept(summary["vqa_accuracy"], self._plan.teacher_vqa_accuracy, self._plan.chance)
-        return {**summary, "vqa_lift_kept": kept}
+    def _with_lift(self, summary: dict[str, float]) -> dict[str, float | None]:
+        return with_lift(summary, self._plan.teacher_vqa_accuracy, self._plan.chance)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -9,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 from analysis.load import StudyData, load_study
 
@@ -158,3 +162,68 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
     from tests.analysis.varied import varied_study
 
     return load_study(varied_study(StudyFolder(tmp_path_factory.mktemp("varied") / "study"), 40).path)
+
+
+MARKUP = '<script>alert(1)</script></script>]]><img src="http://x.invalid/1" onerror="alert(2)">'
+FORMULA = r"$\input{}$ [a](http://x.invalid/2) ![b](http://x.invalid/3) \u003c &lt; {{ 7*7 }} 'quoted\""
+
+
+@pytest.fixture(scope="session")
+def hostile_study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """A study whose every name, text and reason would inject markup or a formula if it were not escaped.
+
+    Trials: 0 and 1 on the front, 2 dominated, 3 stopped, 4 failed, 5 unreadable, 6 of an unknown strategy.
+    """
+    study = StudyFolder(tmp_path_factory.mktemp("hostile") / "study")
+    study.teacher()
+    for number, (retrieval_map, vqa_variance, state, strategy) in enumerate(
+        [
+            (0.40, 14.0, "complete", "fd"),
+            (0.30, 6.0, "complete", "ed"),
+            (0.25, 15.0, "complete", "mix"),
+            (0.20, 12.0, "stopped", "fd"),
+            (0.20, 12.0, "failed", "dr"),
+            (0.20, 12.0, "complete", "dr"),
+            (0.15, 13.0, "complete", MARKUP + FORMULA),
+        ]
+    ):
+        study.trial(number, retrieval_map, vqa_variance, state, strategy)
+    study.confirmed(0, (0.39, 14.5), (0.41, 13.0))
+    study.tested(0, 0.38, 15.0)
+    (study.path / "trials" / "00005" / "result.json").write_text(f'{{"state": "{MARKUP[:8]}', encoding="utf-8")
+    write_examples(study.path / "trials" / "00000" / "examples.parquet")
+    names = {'"ar"': json.dumps(MARKUP), '"ja"': json.dumps(FORMULA), "failed by the test": json.dumps(MARKUP)[1:-1]}
+    for path in study.path.glob("**/*.json*"):
+        text = path.read_text(encoding="utf-8")
+        for name, hostile in names.items():
+            text = text.replace(name, hostile)
+        path.write_text(text, encoding="utf-8")
+    config = yaml.safe_load((study.path / "config.yaml").read_text(encoding="utf-8"))
+    config |= {"name": f"{MARKUP} {FORMULA}", "data": {"languages": ["en", FORMULA, MARKUP]}, "seed": MARKUP}
+    (study.path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    study._write("environment.json", {"python": MARKUP, "packages": {FORMULA: MARKUP}, "git_revision": MARKUP})
+    return study
+
+
+def write_examples(path: Path) -> None:
+    """Best and worst cases as a trial's final evaluation stores them, with hostile texts; one picture is broken."""
+    content = io.BytesIO()
+    Image.new("RGB", (24, 24), "#cc3311").save(content, "PNG")
+    picture = content.getvalue()
+    rows = [
+        {
+            "task": task,
+            "language": language,
+            "case": case,
+            "text": MARKUP,
+            "score": 0.5,
+            "shown": [picture, MARKUP.encode()] if task == "retrieval" else [picture],
+            "options": None if task == "retrieval" else [MARKUP, FORMULA],
+            "answer": None if task == "retrieval" else 0,
+            "chosen": None if task == "retrieval" else 1,
+        }
+        for task in ("retrieval", "vqa")
+        for language in ("en", MARKUP)
+        for case in ("best", "worst")
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+import yaml
 
-from analysis.load import StudyData, load_study, write_results
+from analysis.load import StudyData, front, load_study, write_results
 
 if TYPE_CHECKING:
     from conftest import StudyFolder
@@ -63,6 +64,7 @@ def test_frames_hold_what_the_ledger_holds(study_folder: StudyFolder) -> None:
         (split, language) for split in ("validation", "test") for language in ("en", "ja", "ar")
     ]
     assert set(data.by_language["vqa_items"]) == {1500}
+    assert set(data.by_language["set"]) == {""}
     assert list(data.reports.query("trial == '00002'")["step"]) == [40, 80]
     assert list(data.reports.query("trial == '00002'")["retrieval_map"]) == [0.2, 0.4]
 
@@ -234,6 +236,45 @@ def test_unknown_numbers_are_null_in_the_front(study_folder: StudyFolder) -> Non
         (study_folder.path / "results" / "front.json").read_text(encoding="utf-8"), parse_constant=pytest.fail
     )
     assert front["members"][0]["validation"]["vqa_variance_noise"] is None
+
+
+def test_named_sets_have_rows_of_their_own_and_may_be_objectives(study_folder: StudyFolder) -> None:
+    config = yaml.safe_load((study_folder.path / "config.yaml").read_text(encoding="utf-8"))
+    config["search"]["objectives"] = {"retrieval_map": "maximise", "vqa_variance@cvqa": "minimise"}
+    (study_folder.path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    study_folder.teacher()
+    for number, variance in enumerate((4.0, 9.0, 2.0)):
+        study_folder.trial(number, retrieval_map=0.3, vqa_variance=5.0)
+        name_sets(
+            study_folder.path / f"trials/{number:05d}/result.json", ("metrics",), ("scores", "validation"), variance
+        )
+    name_sets(study_folder.path / "teacher.json", None, ("scores", "validation"), 10.0)
+    data = load_study(study_folder.path)
+    assert data.trials["vqa_variance@cvqa"].tolist() == [4.0, 9.0, 2.0]
+    assert data.trials["on_front"].tolist() == [False, False, True]
+    rows = data.by_language.query("trial == '00002' and language == 'ja'").set_index("set")
+    assert list(rows.index) == ["photos", "cvqa"]
+    assert rows["map_i2t"].notna().tolist() == [True, False]
+    assert rows["vqa_items"].isna().tolist() == [True, False]
+    found = front(data)
+    assert found["reference_point"] == {"retrieval_map": 0.0, "vqa_variance@cvqa": 20.0}
+    assert found["members"][0]["validation"]["vqa_variance@cvqa"] == 2.0
+
+
+def name_sets(path: Path, metrics: tuple[str, ...] | None, scores: tuple[str, ...], variance: float) -> None:
+    """Split the scores in a file into a retrieval set photos and a VQA set cvqa of this variance."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    split = content
+    for key in scores:
+        split = split[key]
+    split["sets"] = {"photos": {}, "cvqa": {}}
+    for language, row in split["languages"].items():
+        for name, value in row.items():
+            of = "cvqa" if name.startswith("vqa") else "photos"
+            split["sets"][of].setdefault(language, {})[name] = value
+    for part in (split["summary"], *(content[key] for key in metrics or ())):
+        part["vqa_variance@cvqa"] = variance
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_the_student_of_random_weights_keeps_the_lift_that_its_accuracy_has(study_folder: StudyFolder) -> None:

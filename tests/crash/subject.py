@@ -28,7 +28,7 @@ _SETTINGS = (
 )
 _VANISH = 30.0  # seconds after which no process that writes to a study may have outlived its driver
 _FADE = 120.0  # seconds after which nothing of a killed run may be alive: Ray's agents wait for their servers
-_NOTICE = 30.0  # seconds within which a driver must notice that its Ray is gone
+_NOTICE = 45.0  # seconds within which a driver must notice that its Ray is gone: Ray's start waits for 30
 _STALLED = 900.0  # seconds in which a study that is left alone comes to its end
 _LOOK_BACK = 1.0  # seconds, at runs that were killed
 _LOOK_AGAIN = 0.02  # seconds, at the present one
@@ -106,7 +106,8 @@ class Subject:
         return run
 
     def _wait(self, run: Run, kill: Kill | None) -> bool | None:
-        """Whether the kill's moment has come; None if it has gone by, False if the run has ended or stalled."""
+        """Whether the kill's moment has come, and there is something to kill; None if it has gone by, False if the run has
+        ended or stalled."""
         since, deadline = time.time_ns(), time.monotonic() + _STALLED
         pause = _LOOK_SHARP if kill is not None and kill.moment.sign is not None else _LOOK_AGAIN
         while time.monotonic() < deadline:
@@ -115,7 +116,7 @@ class Subject:
                 return False
             if kill is not None and kill.moment.is_past(self._seen):
                 return None
-            if kill is not None and kill.moment.has_come(self._seen, since):
+            if kill is not None and kill.moment.has_come(self._seen, since) and victims(kill.kind, run, self._seen):
                 return self._linger(run, self.chance.random() * kill.moment.longest_lag(self._seen))
             time.sleep(pause)
         return False

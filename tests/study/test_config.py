@@ -107,6 +107,10 @@ MISTAKES = [
     ("data.train={source: a.csv, layout: wide, columns: 3}", "data.train.columns", ["string", "section", "not 3"]),
     ("data.train={source: a.csv, layout: wide, share: [0.5, 0.5]}", "data.train.share", ["0.5 to 0.5", "smaller"]),
     ("data.train={source: a.csv, layout: wide, max_bad: 2}", "data.train.max_bad", ["less than or equal to 1", "not 2"]),
+    ("data.train={source: 'https://me:secret@host/a.csv', layout: wide}", "data.train", ["https://host has a user or a password", "environment"]),
+    ("data.train={source: 's3://me:secret@bucket/a.csv'}", "data.train", ["s3://bucket has a user or a password", "environment"]),
+    ("data.train={source: 'https://host/a.csv?token=secret', layout: wide}", "data.train", ["https://host/a.csv has more", "a query"]),
+    ("data.train={source: a.csv, layout: wide, share_seed: -1}", "data.train.share_seed", ["greater than or equal to 0", "not -1"]),
     ("data.train={source: ./a.csv/b, revision: main, layout: wide}", "data.train.source", ["'./a.csv/b'", "owner/name"]),
     ("data.train={source: a.csv, layout: per_language}", "data.train.id", ["is required"]),
     ("data.train={source: a.csv, layout: per_language, id: x}", "data.train", ["write {language} in source, config or split"]),
@@ -161,12 +165,30 @@ def test_data_of_ones_own_is_split_by_splits_or_by_shares(tmp_path: Path) -> Non
         ("train", [0.0, 0.8]), ("retrieval", [0.8, 0.9]), ("test.retrieval", [0.9, 1.0])
     )]  # fmt: skip
     config = load_config("emoji_clip", shares)
-    assert config.data.retrieval.share == (0.8, 0.9)  # type: ignore[union-attr]
+    assert config.data.sources["retrieval"].share == (0.8, 0.9)
     splits = [f"data.train={{{source}}}", f"data.retrieval={{{source}, split: dev}}"]
-    assert load_config("emoji_clip", splits).data.train.split == "train"
-    for override in (f"data.retrieval={{{source}, share: [0.7, 0.9]}}", f"data.test.retrieval={{{source}}}"):
+    assert load_config("emoji_clip", splits).data.sources["train"].split == "train"
+    assert load_config("emoji_clip", [f"{share[:-1]}, share_seed: 3}}" for share in shares])
+    for override in (
+        f"data.retrieval={{{source}, share: [0.7, 0.9]}}",
+        f"data.test.retrieval={{{source}}}",
+        f"data.retrieval={{{source}, share: [0.8, 0.9], share_seed: 3}}",
+    ):
         with pytest.raises(UserError, match=r"use the same items, .* share: \[0, 0\.9\] and share: \[0\.9, 1\]"):
             load_config("emoji_clip", [*shares, override])
+
+
+def test_questions_are_read_with_their_answers_by_a_teacher_that_has_read_questions(tmp_path: Path) -> None:
+    asked = "source: a.csv, layout: cvqa"
+    given = [f"data.vqa={{{asked}, share: [0, 0.5]}}", f"data.test.vqa={{{asked}, share: [0.5, 1], prompt: null}}"]
+    fitted = load_config("emoji_clip", given)
+    pretrained = ["teacher={pretrained: owner/model}", "student={}"]
+    published = load_config("emoji_clip", [*given, *pretrained])
+    for config, prompt in ((fitted, "{answer}"), (published, "{question} {answer}")):
+        assert [config.data.sources[key].prompt for key in ("vqa", "test.vqa")] == [prompt, prompt]
+        assert f"prompt: '{prompt}'" in dump_config(config)
+    own = [f"{given[0][:-1]}, prompt: 'So: {{answer}}'}}"]
+    assert load_config("emoji_clip", own).data.sources["vqa"].prompt == "So: {answer}"
 
 
 def test_a_path_of_data_stays_itself_when_a_study_goes_on_elsewhere(
@@ -178,9 +200,9 @@ def test_a_path_of_data_stays_itself_when_a_study_goes_on_elsewhere(
         "retrieval": "{source: owner/set, revision: 0a1b2c, layout: wide}",
         "test.retrieval": "{source: 's3://bucket/{language}.csv', layout: per_language, id: id}",
     }
-    data = load_config("emoji_clip", [f"data.{key}={value}" for key, value in sources.items()]).data
-    assert data.train.source == str(tmp_path / "rows.csv")
-    assert (data.retrieval.source, data.test.retrieval.source) == ("owner/set", "s3://bucket/{language}.csv")
+    data = load_config("emoji_clip", [f"data.{key}={value}" for key, value in sources.items()]).data.sources
+    assert data["train"].source == str(tmp_path / "rows.csv")
+    assert (data["retrieval"].source, data["test.retrieval"].source) == ("owner/set", "s3://bucket/{language}.csv")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study.config import StudyConfig
+from study.config import SearchConfig, StudyConfig
 from study.confirmation import Confirmations, chosen, due, is_complete
 from study.ledger import Ledger, TrialRecord
 from study.selection import front, near_front
@@ -32,6 +32,16 @@ def test_the_front_and_what_is_behind_it_by_less_than_the_noise_is_chosen(tmp_pa
     assert [record.number for record in chosen(trials, config())] == [0, 1, 4, 2]
     assert [record.number for record in chosen(trials, config(most=3))] == [0, 1, 4]
     assert chosen(trials, config(seeds=0)) == []
+
+
+def test_the_noise_of_an_objective_of_one_set_is_that_sets_own(tmp_path: Path) -> None:
+    trials = finished(Ledger(tmp_path))
+    for result in trials.values():
+        metrics = result["metrics"]
+        metrics["vqa_variance@cvqa"], metrics["vqa_variance_noise@cvqa"] = metrics["vqa_variance"], 0.1
+    objectives = {"retrieval_map": "maximise", "vqa_variance@cvqa": "minimise"}
+    search = SearchConfig.model_validate({"objectives": objectives})
+    assert [record.number for record in near_front(trials, search)] == [4]  # 0.5 behind is more than 0.1
 
 
 def test_each_recipe_is_trained_again_with_seeds_of_its_own_and_only_once(tmp_path: Path) -> None:

@@ -199,3 +199,20 @@ def test_a_trial_that_rays_memory_monitor_kills_fails_alone_and_says_why(
     assert ran.stdout.splitlines()[-1] == "1 1"
     (error,) = tmp_path.glob("killed/*/error.txt")
     assert is_out_of_memory(error.read_text(encoding="utf-8"))
+
+
+def test_a_ray_that_is_killed_while_it_starts_ends_the_study_at_once_and_with_a_word(study: Study) -> None:
+    run = study.start()
+
+    def server(name: str) -> int | None:
+        return next((pid for pid, title in run.processes().items() if title.split()[0].endswith(f"/{name}")), None)
+
+    run.until(lambda: server("raylet"))
+    head = server("gcs_server")
+    assert head is not None
+    os.kill(head, signal.SIGKILL)
+    outcome = run.wait(30)  # left to itself, Ray waits for a minute and ends the driver without a word
+    assert outcome.code == 1, run.said()
+    last = outcome.errors.splitlines()[-1]
+    assert last.startswith("study.run: Ray's gcs_server ended while Ray started; 0 finished trials are kept in ")
+    check_that_nothing_is_left(run)

@@ -145,3 +145,16 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_key_to_change(tmp_p
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match=r"storage\.path: cannot write .*file/runs/tiny.*--set storage\.path="):
         Ledger(tmp_path / "file" / "runs" / "tiny").open()
+
+
+@pytest.mark.parametrize("content", ['{"sta', "[]", "{}", "\0"])
+def test_a_damaged_record_is_named_with_what_to_do(ledger: Ledger, content: str) -> None:
+    record = ledger.begin(3, RECIPE, 7)
+    ledger.finish(record, "complete", None, {})
+    if content != "{}":  # which names no recipe
+        (record.folder / "result.json").write_text(content, encoding="utf-8")
+        with pytest.raises(UserError, match=r"trials/00003/result\.json cannot be read \(.*give --fresh"):
+            _ = ledger.records()[0].result
+    (record.folder / "recipe.json").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"trials/00003/recipe\.json cannot be read \(.*give --fresh"):
+        ledger.records()

@@ -131,7 +131,7 @@ def test_a_preset_at_the_papers_scale_runs_to_a_front_on_tiny_local_copies(
     assert set(scores) == set(LANGUAGES)
     assert scores["en"]["vqa_items"] == sum(scores[language]["vqa_items"] for language in LANGUAGES[1:])
     reports = study.read("data_report.json")
-    assert set(reports) == {"train", "retrieval", "vqa", "test.retrieval", "test.vqa"}
+    assert set(reports) == {"train", "retrieval", "vqa", "test.retrieval", "test.vqa", "leakage"}
     assert reports["train"]["listed"] == [{"row": "row 0", "reason": "picture: not a picture"}]
     bad = f"data.train: 1 of {reports['train']['rows']} rows are bad: {study.folder / 'data_report.json'}"
     assert bad in outcome.errors

@@ -36,7 +36,11 @@ RECIPE = Recipe.model_validate(
     }
 )
 ROW = {"map_i2t": 0.25, "map_t2i": 0.5, "recall_1": 0.1, "vqa_accuracy": 0.75}
-SCORES = {"languages": {"en": ROW, "tr": {**ROW, "map_i2t": 0.125}}, "summary": {}}
+SCORES = {
+    "languages": {"en": ROW, "tr": {**ROW, "map_i2t": 0.125}},
+    "sets": {"": {"tr": {"map_i2t": 0.125, "map_t2i": 0.5}}, "cvqa": {"tr": {"vqa_accuracy": 0.625}}},
+    "summary": {},
+}
 
 
 def report(step: int, value: float = 0.5, **more: Any) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def report(step: int, value: float = 0.5, **more: Any) -> dict[str, Any]:
         "step": step,
         "seconds": step / 2,
         "final": False,
-        "metrics": {"retrieval_map": value, "vqa_variance": 8.0},
+        "metrics": {"retrieval_map": value, "vqa_variance": 8.0, "vqa_variance@cvqa": 4.0},
         "losses": {"total": 1 / step},
         **more,
     }
@@ -100,6 +104,8 @@ def test_tensorboard_reads_each_trial_as_a_run(tmp_path: Path) -> None:
     assert points(complete, "metrics/seconds") == [(6, 3.0), (12, 6.0)]
     assert [step for step, _ in points(complete, "loss/total")] == [6, 12]
     assert points(complete, "map_i2t/tr") == [(12, 0.125)]
+    assert points(complete, "metrics/vqa_variance@cvqa") == [(6, 4.0), (12, 4.0)]
+    assert points(complete, "vqa_accuracy@cvqa/tr") == [(12, 0.625)]
     assert abs(complete.Scalars("metrics/seconds")[0].wall_time - time.time()) < 60
     assert "| image_mapping.layers | [1, 3] |" in text(complete, "recipe")
     assert text(complete, "state") == "complete"
@@ -189,6 +195,8 @@ def test_mlflow_has_a_run_for_each_trial(mlflow_folder: Path, tmp_path: Path) ->
     assert history(mlflow_folder, complete, "retrieval_map") == [(6, 0.5), (12, 0.75)]
     assert history(mlflow_folder, complete, "loss/total") == [(6, 1 / 6), (12, 1 / 12)]
     assert history(mlflow_folder, complete, "map_i2t/tr") == [(12, 0.125)]
+    assert history(mlflow_folder, complete, "vqa_variance:cvqa") == [(6, 4.0), (12, 4.0)]
+    assert history(mlflow_folder, complete, "vqa_accuracy:cvqa/tr") == [(12, 0.625)]
     for run in runs.values():
         assert run.data.params["learning_rate"] == "0.002"
         assert run.data.params["image_mapping.layers"] == "[1, 3]"

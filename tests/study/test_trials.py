@@ -168,10 +168,15 @@ def test_scores_by_language_are_attributes_that_a_dashboard_can_plot(opened: Ope
     trials = opened()
     record = trials.ask()
     row = {"map_i2t": 0.2, "map_t2i": 0.4, "vqa_accuracy": 0.5}
-    trials.finish(record, "complete", None, report(scores={"languages": {"tr": row}, "summary": GOOD}))
+    sets = {"photos": {"tr": {"map_i2t": 0.1, "map_t2i": 0.3}}, "cvqa": {"tr": {"vqa_accuracy": 0.75}}}
+    scores = {"languages": {"tr": row}, "sets": sets, "summary": GOOD}
+    trials.finish(record, "complete", None, report(scores=scores))
     attributes = told(trials, record).user_attrs
     assert attributes["map/tr"] == pytest.approx(0.3)
     assert attributes["vqa_accuracy/tr"] == 0.5
+    assert attributes["map@photos/tr"] == pytest.approx(0.2)
+    assert attributes["vqa_accuracy@cvqa/tr"] == 0.75
+    assert "map@cvqa/tr" not in attributes
 
 
 def test_a_trial_that_the_ledger_never_saw_runs_with_what_optuna_chose_for_it(opened: Opener) -> None:

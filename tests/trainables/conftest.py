@@ -30,7 +30,7 @@ from trainables.config import (
 from trainables.data import embedded
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
-from trainables.evaluation.evaluate import subset
+from trainables.evaluation.subset import subset
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import load_model
 from trainables.models.spec import UNPROJECTED_IMAGES, Family
@@ -128,13 +128,15 @@ def train_data(train_folder: Path) -> CaptionedImages:
 @pytest.fixture(scope="session")
 def few_captions(validation_captions: CaptionedImages, validation_questions: VisualQuestions) -> CaptionedImages:
     """Twenty emoji in three views."""
-    return subset(validation_captions, validation_questions, 20 / len(validation_captions.text_item), seed=1)[0]
+    share = 20 / len(validation_captions.text_item)
+    return subset({"": validation_captions}, {"": validation_questions}, share, seed=1)[0][""]
 
 
 @pytest.fixture(scope="session")
 def few_questions(validation_captions: CaptionedImages, validation_questions: VisualQuestions) -> VisualQuestions:
     """Thirty questions."""
-    return subset(validation_captions, validation_questions, 30 / len(validation_questions.answer), seed=1)[1]
+    share = 30 / len(validation_questions.answer)
+    return subset({"": validation_captions}, {"": validation_questions}, share, seed=1)[1][""]
 
 
 @pytest.fixture(scope="session")
@@ -196,8 +198,8 @@ def data_paths(
     few_questions.save(cache_root / "tiny" / "vqa")
     return Paths(
         train=str(train_folder),
-        retrieval=str(cache_root / "tiny" / "retrieval"),
-        vqa=str(cache_root / "tiny" / "vqa"),
+        retrieval={"": str(cache_root / "tiny" / "retrieval")},
+        vqa={"": str(cache_root / "tiny" / "vqa")},
         teacher=str(teacher_folder),
         cache=str(cache_folder),
     )
@@ -217,8 +219,8 @@ def plan(data_paths: Paths, teacher: DualEncoder, few_questions: VisualQuestions
         training=TrainingConfig(steps=6, batch_size=16, precision="fp32"),
         language_weights={"en": 0.6, "ja": 0.9, "ar": 1.5},
         control_language="en",
-        teacher_vqa_accuracy=0.6,
-        chance=few_questions.chance,
+        teacher_vqa_accuracy={"": 0.6},
+        chance={"": few_questions.chance},
         rungs=(),
         rung_share=0.5,
         threads=1,

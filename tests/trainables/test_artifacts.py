@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from trainables.artifacts import (
     MANIFEST,
     artifact,
+    artifact_in_parts,
     artifact_path,
     cache_root,
     content_key,
@@ -206,3 +209,48 @@ def test_cache_is_the_users_own_unless_configured(monkeypatch: pytest.MonkeyPatc
     assert cache_root() == Path.home() / "models"
     monkeypatch.delenv("POLYDISTILL_CACHE")
     assert cache_root().name == "polydistill"
+
+
+class Parts:
+    """Writes parts one by one, and fails before the last."""
+
+    def __init__(self, failure: Exception | None) -> None:
+        self._failure, self.written = failure, []
+
+    def __call__(self, folder: Path) -> None:
+        for name in ("a", "b"):
+            if not (folder / name).exists():
+                (folder / name).write_text(name, encoding="utf-8")
+                self.written.append(name)
+            if self._failure is not None:
+                raise self._failure
+
+
+def test_parts_outlive_a_failure_unless_it_is_hopeless() -> None:
+    for failure, left in ((OSError("full"), ["b"]), (ValueError("bad data"), ["a", "b"])):
+        fields = {**FIELDS, "failure": str(failure)}
+        with pytest.raises(type(failure)):
+            artifact_in_parts("data", fields, Parts(failure), hopeless=ValueError)
+        again = Parts(None)
+        made = artifact_in_parts("data", fields, again, hopeless=ValueError)
+        assert again.written == left
+        assert is_complete(made)
+        assert {path.name for path in made.iterdir()} == {"a", "b", MANIFEST}
+        assert not list(made.parent.glob(".*"))
+
+
+def test_parts_that_nobody_has_gone_on_with_for_two_weeks_are_removed_by_the_next_of_their_kind() -> None:
+    for place, days in enumerate((13, 15, 15)):
+        with pytest.raises(OSError, match="full"):
+            artifact_in_parts("data", {"place": place}, Parts(OSError("full")), hopeless=ValueError)
+        folder = artifact_path("data", {"place": place})
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        for path in (unfinished, unfinished / "a"):
+            os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+        again = Parts(None)
+        if place == 1:  # somebody comes back after all
+            artifact_in_parts("data", {"place": place}, again, hopeless=ValueError)
+            assert again.written == ["b"]
+    artifact("data", FIELDS, Builder())
+    kept = artifact_path("data", {"place": 0})
+    assert [path.name for path in kept.parent.glob(".*")] == [f".{kept.name}.unfinished"]

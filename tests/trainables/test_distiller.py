@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.trainables.models.tiny import every_family
 from trainables.config import TrialPlan
+from trainables.data import gallery
+from trainables.data.gallery import write_pictures
+from trainables.data.images import EncodedShards, Images
+from trainables.data.pictures import Pixels
+from trainables.data.prepared import CaptionedImages
+from trainables.data.report import DataReport
 from trainables.distiller import Distiller
 from trainables.models.dual_encoder import DualEncoder
 from trainables.recipe import LayerMapping, Recipe
@@ -186,3 +195,57 @@ def test_gradient_that_is_not_finite_stops_the_student(plan: TrialPlan, cache: T
     with pytest.raises(FloatingPointError, match="at step 1"):
         distiller.step()
     assert all(torch.equal(tensor, distiller.student.state_dict()[name]) for name, tensor in before.items())
+
+
+class Looked:
+    """Pictures that remember which rows were looked at."""
+
+    def __init__(self, images: Images) -> None:
+        self._images, self.shape, self.rows = images, images.shape, []
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: Any) -> Any:
+        self.rows += list(rows)
+        return self._images[rows]
+
+
+@pytest.fixture
+def encoded(plan: TrialPlan, train_data: CaptionedImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TrialPlan:
+    """The plan, with its training pictures in encoded shards."""
+    monkeypatch.setattr(gallery, "_ROWS", 20)
+    shutil.copytree(plan.paths.train, tmp_path / "train", ignore=shutil.ignore_patterns("images.npy"))
+    (tmp_path / "train" / "images").mkdir()
+    pictures = []
+    for pixels in train_data.images:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        pictures.append((buffer.getvalue(), None))
+    items, form = np.arange(len(pictures)), Pixels(train_data.images.shape[1], encoded=True)
+    report = DataReport("data.train", len(items), 0.0)
+    write_pictures(
+        tmp_path / "train", items, lambda rows: [pictures[row] for row in rows], str, form, report, lambda *_: None
+    )
+    return plan.model_copy(update={"paths": plan.paths.model_copy(update={"train": str(tmp_path / "train")})})
+
+
+def test_a_student_learns_the_same_from_encoded_pictures(plan: TrialPlan, encoded: TrialPlan) -> None:
+    losses = [[distiller.step() for _ in range(2)] for distiller in (Distiller(plan, CPU), Distiller(encoded, CPU))]
+    assert losses[0] == losses[1]
+
+
+def test_a_worker_looks_at_the_pictures_of_its_own_part_alone(
+    encoded: TrialPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    for rank in range(2):
+        distiller = Distiller(encoded, CPU)
+        assert isinstance(distiller._data.images, EncodedShards)
+        looked = Looked(distiller._data.images)
+        distiller._data = dataclasses.replace(distiller._data, images=looked)
+        monkeypatch.setattr("trainables.distiller.worker", lambda rank=rank: (rank, 2))
+        distiller.step()
+        monkeypatch.undo()
+        rows.append(looked.rows)
+    assert rows == [list(part) for part in np.array_split(distiller._sampler.draw(0).images, 2)]

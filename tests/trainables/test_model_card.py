@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -116,3 +117,19 @@ def test_texts_from_outside_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert "](javascript" not in body
     assert "\n---\n" not in body.replace("|---|", "")
     assert escaped(HOSTILE) == (r"\<b\>a\|b\</b\> \[x\]\(javascript:1\) \`c\` --- license: mit")
+
+
+def test_named_sources_and_sets_are_told_one_by_one(tmp_path: Path) -> None:
+    data = trial().config.data.model_dump()
+    data["train"] = {"photos": {"source": "someone/captions"}, "drawings": {"source": "emoji"}}
+    given = trial(data=data)
+    rows = given.result.scores.validation
+    assert rows is not None
+    sets = {"cvqa": {"en": {"vqa_accuracy": 0.75}, "no": {"vqa_accuracy": 0.5}}, "": rows.languages}
+    scored = given.result.scores.model_copy(update={"validation": rows.model_copy(update={"sets": sets})})
+    header, body = card(dataclasses.replace(given, result=given.result.model_copy(update={"scores": scored})), tmp_path)
+    assert header["license"] == "other"
+    assert "- training, photos: someone/captions; see there for its licence\n- training, drawings: OpenMoji" in body
+    assert "| validation, cvqa | mAP | teacher | VQA | teacher |\n" in body
+    assert "| no |  |  | 0.500 |  |\n| mean |  |  | 0.625 |  |\n" in body
+    assert body.count("| validation | mAP") == 1

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from trainables.data.images import JoinedImages
 from trainables.data.prepared import CaptionedImages
-from trainables.sampling import BatchSampler, Draw
+from trainables.data.report import DataError
+from trainables.sampling import BatchSampler, Draw, check_weights
 from trainables.teacher import language_exposure
 
 IMAGES, LANGUAGES = 30, 4
@@ -153,3 +155,76 @@ def test_image_without_a_caption_is_refused() -> None:
     lonely = dataclasses.replace(data, image_item=np.where(data.image_item == 105, 999, data.image_item))
     with pytest.raises(ValueError, match="1 training images have no caption"):
         sampler(lonely)
+
+
+def mixed(sizes: tuple[int, ...]) -> CaptionedImages:
+    """The thirty images as a mixture of parts of these sizes."""
+    data = captioned()
+    ends = np.cumsum(sizes)
+    parts = [np.asarray(data.images)[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    return dataclasses.replace(data, images=JoinedImages(parts))
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (5.0, 1.5, 2.25), (1.0, 2.0, 7.0)])
+@pytest.mark.parametrize("batch_size", [8, 7])
+def test_batches_have_the_parts_of_a_mixture_in_their_shares(weights: tuple[float, ...], batch_size: int) -> None:
+    sizes, steps = (9, 10, 11), 400
+    chosen = sampler(mixed(sizes), batch_size, weights=weights)
+    of_part = np.repeat(np.arange(3), sizes)
+    counts = np.stack([np.bincount(of_part[chosen.draw(step).images], minlength=3) for step in range(steps)])
+    shares = batch_size * np.asarray(weights) / sum(weights)
+    assert (counts.sum(axis=1) == batch_size).all()
+    assert (np.abs(counts - shares) < 2).all()
+    done = np.arange(1, steps + 1)[:, None]
+    assert (np.abs(counts.cumsum(axis=0) - done * shares) < 1).all()
+    # In closed form: the parts up to each one have their share of all images so far, rounded down.
+    bounds = np.floor(done * batch_size * np.cumsum(weights) / sum(weights) + 1e-9)
+    np.testing.assert_array_equal(counts.cumsum(axis=0).cumsum(axis=1), bounds)
+
+
+def test_two_parts_are_in_every_batch_to_the_nearest_image() -> None:
+    chosen = sampler(mixed((20, 10)), 8, weights=(0.7, 0.3))
+    counts = [int((chosen.draw(step).images < 20).sum()) for step in range(100)]
+    assert set(counts) == {5, 6}
+    assert sum(counts) == 560
+
+
+def test_every_image_of_a_part_comes_once_in_each_of_the_parts_own_epochs() -> None:
+    sizes = (7, 23)
+    chosen = sampler(mixed(sizes), 8, weights=(3.0, 5.0))
+    images = np.concatenate([np.sort(chosen.draw(step).images) for step in range(140)])
+    orders = []
+    for part, size in enumerate(sizes):
+        drawn = images[(images < sizes[0]) == (part == 0)]
+        whole = len(drawn) // size
+        assert whole > 15
+        counts = np.bincount(drawn - part * sizes[0], minlength=size)
+        assert counts.max() - counts.min() <= 1
+    for step in range(0, 7 * 20, 7):  # 7 steps take three epochs of the small part
+        first = np.concatenate([chosen.draw(step + more).images for more in range(7)])
+        assert (np.bincount(first[first < 7], minlength=7) == 3).all()
+        orders.append(tuple(first[first < 7][:7]))
+    assert len(set(orders)) > 10
+
+
+def test_mixture_is_drawn_alike_wherever_a_trial_goes_on_from() -> None:
+    used, fresh = (sampler(mixed((12, 18)), weights=(1.0, 3.0)) for _ in range(2))
+    draws = [used.draw(step) for step in range(30)]
+    assert same(fresh.draw(29), draws[29])
+    assert same(fresh.draw(3), draws[3])
+    assert not same(sampler(mixed((12, 18)), seed=1, weights=(1.0, 3.0)).draw(3), draws[3])
+
+
+def test_without_weights_a_mixture_is_drawn_as_the_same_images_of_one_source() -> None:
+    alone, joined = sampler(captioned(), captions=2), sampler(mixed((12, 18)), captions=2)
+    assert all(same(alone.draw(step), joined.draw(step)) for step in range(12))
+
+
+def test_part_that_is_smaller_than_its_share_of_a_batch_is_refused() -> None:
+    check_weights({"photos": 6, "drawings": 24}, (3.0, 1.0), "training.batch_size", 8)
+    with pytest.raises(
+        DataError, match=r"data\.train\.photos\.weight: .* 8 \(training\.batch_size\) is 6 pictures, but it has 5"
+    ):
+        check_weights({"photos": 5, "drawings": 24}, (3.0, 1.0), "training.batch_size", 8)
+    with pytest.raises(DataError, match=r"data\.train\.drawings\.weight: .* is less than one picture"):
+        check_weights({"photos": 9, "drawings": 24}, (7.5, 1.0), "training.batch_size", 8)

@@ -29,6 +29,8 @@ from trainables.teacher_cache import TeacherCache
 from trainables.worker import train
 
 METRICS = {
+    "retrieval_consistency",
+    "vqa_consistency",
     "retrieval_map",
     "retrieval_map_noise",
     "vqa_accuracy",
@@ -63,13 +65,32 @@ def test_reports_come_at_rungs_and_at_the_end(rung_plan: TrialPlan) -> None:
     last = reports[-1]
     assert last["metrics"] == last["scores"]["summary"]
     assert list(last["scores"]["languages"]) == ["en", "ja", "ar"]
-    accuracy, chance = last["metrics"]["vqa_accuracy"], rung_plan.chance
+    accuracy, chance = last["metrics"]["vqa_accuracy"], rung_plan.chance[""]
     assert last["metrics"]["vqa_lift_kept"] == pytest.approx((accuracy - chance) / (0.6 - chance))
     assert reports[0]["seconds"] < reports[1]["seconds"] < last["seconds"]
     assert all(value > 0 for value in last["timing"].values())
     assert sum(last["timing"].values()) <= last["seconds"]
     assert 0.1 < reports[0]["memory_gb"] <= last["memory_gb"] < 10
     assert last["trained_parameters"] == last["parameters"]  # the student is as wide as its teacher
+
+
+def test_every_set_is_scored_at_rungs_and_at_the_end(plan: TrialPlan) -> None:
+    galleries = {"photos": plan.paths.retrieval[""], "drawings": plan.paths.retrieval[""]}
+    paths = plan.paths.model_copy(update={"retrieval": galleries, "vqa": {"cvqa": plan.paths.vqa[""]}})
+    accuracy = {"teacher_vqa_accuracy": {"cvqa": 0.6}, "chance": {"cvqa": plan.chance[""]}}
+    rung, last = reports_of(plan.model_copy(update={"paths": paths, "rungs": (3,), **accuracy}))
+    of_photos = {f"{name}@{of}" for name in METRICS if name[0] == "r" for of in galleries}
+    of_cvqa = {f"{name}@cvqa" for name in METRICS if name[0] == "v"}
+    for report in (rung, last):
+        metrics = report["metrics"]
+        assert metrics.keys() == METRICS | of_photos | of_cvqa
+        for name in {name for name in METRICS if name[0] == "v"}:
+            assert metrics[name] == metrics[f"{name}@cvqa"]
+    assert last["metrics"]["retrieval_map@photos"] == last["metrics"]["retrieval_map"]
+    assert list(last["scores"]["sets"]) == ["photos", "drawings", "cvqa"]
+    assert all(list(rows) == ["en", "ja", "ar"] for rows in last["scores"]["sets"].values())
+    rows = pq.read_table(Path(plan.folder) / "examples.parquet", columns=["set"]).to_pylist()
+    assert {row["set"] for row in rows} == {"photos", "drawings", "cvqa"}
 
 
 def test_trained_parameters_count_the_projections_of_matched_layers(plan: TrialPlan) -> None:
@@ -91,9 +112,9 @@ def test_finished_trial_leaves_the_student_that_it_scored(rung_plan: TrialPlan) 
     ]  # the state until the result is written down
     student = load_model(folder / "checkpoint")
     assert student.parameter_count() == last["parameters"]
-    captions = CaptionedImages.load(Path(rung_plan.paths.retrieval))
-    questions = VisualQuestions.load(Path(rung_plan.paths.vqa))
-    assert evaluate(student, captions, questions, "fp32").languages == last["scores"]["languages"]
+    captions = CaptionedImages.load(Path(rung_plan.paths.retrieval[""]))
+    questions = VisualQuestions.load(Path(rung_plan.paths.vqa[""]))
+    assert evaluate(student, {"": captions}, {"": questions}, "fp32").languages == last["scores"]["languages"]
 
 
 def interrupt_at(step: int, plan: TrialPlan) -> None:
@@ -258,7 +279,7 @@ def test_end_that_does_not_fit_the_disk_names_the_file_and_can_be_repeated(
 def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:
     reports_of(plan)
     table = pq.read_table(Path(plan.folder) / "examples.parquet")
-    columns = ["task", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
+    columns = ["task", "set", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
     assert table.column_names == columns
     rows = table.to_pylist()
     assert len(rows) == 2 * 3 * 4  # tasks, languages, two best and two worst

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.artifacts import artifact
-from trainables.data.gallery import Pixels, Progress, batches, write_pictures
+from trainables.artifacts import artifact_in_parts
+from trainables.data.gallery import Progress, batches, write_pictures
 from trainables.data.headers import check_image
-from trainables.data.prepared import Array, TextWriter, save_array
+from trainables.data.pictures import Pixels
+from trainables.data.prepared import IDENTITIES, Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
-from trainables.data.sources import Rows, identities, in_share, open_rows
+from trainables.data.sources import Rows, first_of_each, identities, in_share, open_rows
 
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_STAGE_VERSION = 2  # raise it when the same data gives other arrays
 _TEXTS = 4096  # items whose captions are read at once
 _MOST_CAPTIONS = 255  # of one item in one language
 
@@ -39,10 +40,11 @@ class Table:
     rows: Array  # int [L, K], -1 where a language lacks an item
     image: str
     languages: Sequence[str]
+    identities: Array | None  # uint64 [K], the hashes of the items' ids; None where they have none
 
     @property
     def items(self) -> Array:
-        return np.arange(self.rows.shape[1])
+        return np.arange(self.rows.shape[1], dtype=np.int32)
 
     def captions(self, items: Array) -> list[list[Any]]:
         """What the data has as captions of some items, [L][items]; None where a language lacks an item."""
@@ -58,7 +60,7 @@ class Table:
     def pictures(self, items: Array) -> list[tuple[Any, str | None]]:
         """What the data has as the pictures of some items, and what paths are relative to: of the first language that
         has a picture of the item."""
-        pictured = np.asarray([self.image in table.table.column_names for table in self.tables])
+        pictured = np.asarray([self.image in table.columns for table in self.tables])
         there = (self.rows[:, items] >= 0) & pictured[:, None]
         found: list[tuple[Any, str | None]] = [(None, None)] * len(items)
         for language in np.unique(there.argmax(axis=0)):
@@ -92,33 +94,35 @@ def open_captions(
     else:
         columns = [source.caption] * len(languages)
         tables = [open_rows(key, place, source.revision, needed) for place in places.values()]
-        check_image(key, source.image, [table.table.column_names for table in tables])
+        check_image(key, source.image, [table.columns for table in tables])
     distinct = {id(table): table for table in tables}
-    hashed = {number: identities(table, source.id) for number, table in distinct.items()}
     chosen: dict[int, tuple[Array, Array]] = {}
     bad: list[tuple[str, str]] = []
-    for number, (hashes, known) in hashed.items():
+    for number, table in distinct.items():
+        hashes, known = identities(table, source.id, source.share_seed)
         of = "" if len(distinct) == 1 else f" of {languages[[id(table) for table in tables].index(number)]}"
         bad += [(f"row {row}{of}", "no id") for row in np.flatnonzero(~known)]
-        rows = np.flatnonzero(known & in_share(hashes, source.share))
-        _, first = np.unique(hashes[rows], return_index=True)
-        bad += [(f"row {row}{of}", "duplicate id") for row in np.setdiff1d(rows, rows[first])]
-        rows = rows[np.sort(first)]
-        chosen[number] = hashes[rows], rows
+        rows = np.flatnonzero(known & in_share(hashes, source.share)).astype(np.int32)
+        hashes = hashes[rows]
+        first = first_of_each(hashes)
+        bad += [(f"row {row}{of}", "duplicate id") for row in rows[~first]]
+        chosen[number] = hashes[first], rows[first]
     if len(distinct) == 1:
-        rows = next(iter(chosen.values()))[1]
+        ((items, rows),) = chosen.values()
         joined = np.broadcast_to(rows, (len(languages), len(rows)))
     else:
-        joined = _join([chosen[id(table)] for table in tables])
+        items, joined = _join([chosen[id(table)] for table in tables])
+        _check_that_all_join(key, source, languages, tables, joined)
     report = DataReport(key, joined.shape[1] + len(bad), source.max_bad)
     for row, reason in bad:
         report.add(row, reason)
     report.check()
-    return Table(key, tables, columns, joined, source.image, languages), report
+    return Table(key, tables, columns, joined, source.image, languages, items if source.id else None), report
 
 
-def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
-    """The row of each item in each language, int32 [L, K], -1 for none, from the ids and rows of each language.
+def _join(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The ids of all items, uint64 [K], and the row of each in each language, int32 [L, K], -1 for none, from the ids
+    and rows of each language.
 
     Items are in the order of the first language, then those that only the next ones have.
     """
@@ -129,7 +133,31 @@ def _join(parts: Sequence[tuple[Array, Array]]) -> Array:
     joined = np.full((len(parts), len(items)), -1, np.int32)
     for language, (hashes, rows) in enumerate(parts):
         joined[language, order[np.searchsorted(items, hashes, sorter=order)]] = rows
-    return joined
+    return items, joined
+
+
+def _check_that_all_join(
+    key: str,
+    source: WideCaptions | PerLanguageCaptions,
+    languages: Sequence[str],
+    tables: Sequence[Rows],
+    joined: Array,
+) -> None:
+    """Raises:
+    DataError: naming a language of which no id is among those of the others: it writes them in another way.
+    """
+    shared = (joined >= 0).sum(axis=0) > 1
+    for language, rows in enumerate(joined):
+        if source.id is not None and (rows >= 0).any() and not (shared & (rows >= 0)).any():
+            other = languages[0 if language else 1]
+            own, theirs = (
+                tables[place].take([source.id], joined[place][joined[place] >= 0][:1])[source.id]
+                for place in (language, languages.index(other))
+            )
+            raise DataError(
+                f"{key}.id: no id of {languages[language]}, such as {own[0]!r}, is one of another language's, such as "
+                f"{theirs[0]!r} of {other}: rows of one item must have one id"
+            )
 
 
 def _clean(cell: Any) -> tuple[list[str], list[str]]:
@@ -169,33 +197,41 @@ def prepare_captions(
         DataError: if the data cannot be used, saying why.
     """
     table, report = open_captions(key, source, languages)
+    pixels = pixels.of_so_many(len(table.items))
 
     def build(folder: Path) -> None:
         counts = _count(table, control, report)
-        usable = np.flatnonzero(counts.any(axis=0))
+        usable = np.flatnonzero(counts.any(axis=0)).astype(np.int32)
         _check(table, report, counts[:, usable], source.min_items)
         kept = write_pictures(folder, usable, table.pictures, table.name, pixels, report, progress)
         _check(table, report, counts[:, kept], source.min_items)
         _write_texts(folder, table, kept, counts[:, kept], tokenizer)
+        if table.identities is not None:
+            save_array(folder / IDENTITIES, table.identities[kept])
         report.save(
             folder,
             items=len(kept),
             languages={
-                language: {"items": int((of > 0).sum()), "captions": int(of.sum()), "missing": int((of == 0).sum())}
-                for language, of in zip(languages, counts[:, kept], strict=True)
+                language: {
+                    "items": int((of > 0).sum()),
+                    "captions": int(of.sum()),
+                    "missing": int((of == 0).sum()),
+                    "not_joined": int((rows < 0).sum()),  # items that other languages have
+                }
+                for language, of, rows in zip(languages, counts[:, kept], table.rows, strict=True)
             },
         )
 
     fields = {
-        "source": source.model_dump(mode="json"),
+        "source": source.content(),
         "data": [rows.content(source.image) for rows in table.tables],
         "languages": list(languages),
         "control": control,
-        "pixels": [pixels.size, pixels.fit, pixels.interpolation],
+        "pixels": pixels.form,
         "tokenizer": tokenizer.fingerprint,
         "stage": _STAGE_VERSION,
     }
-    return artifact("captions", fields, build)
+    return artifact_in_parts("captions", fields, build, hopeless=DataError)
 
 
 def _count(table: Table, control: str | None, report: DataReport) -> Array:
@@ -228,21 +264,26 @@ def _check(table: Table, report: DataReport, counts: Array, fewest: int) -> None
 
 def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokenizer: Tokenizer) -> None:
     """Everything of `CaptionedImages` but the images: item i is the i-th of ``kept``."""
-    width = counts.max(axis=0).astype(np.int64)  # text rows of each item
-    start = np.concatenate([[0], np.cumsum(width)])
-    tokens = np.lib.format.open_memmap(
-        folder / "tokens.npy", "w+", np.int32, (len(counts), int(start[-1]), tokenizer.context_length)
-    )
-    present = np.zeros(tokens.shape[:2], np.bool_)
-    with TextWriter(folder, "texts", len(counts)) as writer:
-        for places in batches(np.arange(len(kept)), _TEXTS):
-            first, rows = start[places[0]], int(width[places].sum())
+    width = counts.max(axis=0)  # text rows of each item
+    shape = (len(counts), int(width.sum(dtype=np.int64)), tokenizer.context_length)
+    tokens = np.lib.format.open_memmap(folder / "tokens.npy", "w+", np.int32, shape)
+    present = np.zeros(shape[:2], np.bool_)
+    first = 0
+    with (
+        TextWriter(folder, "texts", len(counts)) as writer,
+        ArrayWriter(folder / "image_item.npy", (), np.int64) as image_item,
+        ArrayWriter(folder / "text_item.npy", (), np.int64) as text_item,
+    ):
+        for begin in range(0, len(kept), _TEXTS):
+            items = kept[begin : begin + _TEXTS]
+            places = np.arange(begin, begin + len(items))
+            many = width[places].astype(np.int64)
+            start, rows = np.cumsum(many) - many, int(many.sum())
             columns = []
-            for language, cells in enumerate(table.captions(kept[places])):
+            for language, cells in enumerate(table.captions(items)):
                 texts = [""] * rows
-                for place, cell in zip(places, cells, strict=True):
+                for here, cell in zip(start, cells, strict=True):
                     found = _clean(cell)[0]
-                    here = int(start[place] - first)
                     texts[here : here + len(found)] = found
                 there = np.asarray([text != "" for text in texts])
                 encoded = tokenizer.encode([text for text in texts if text])
@@ -250,8 +291,9 @@ def _write_texts(folder: Path, table: Table, kept: Array, counts: Array, tokeniz
                 present[language, first : first + rows] = there
                 columns.append(texts)
             writer.write(columns)
+            image_item.write(places)
+            text_item.write(np.repeat(places, many))
+            first += rows
     tokens.flush()
     save_array(folder / "present.npy", present)
-    save_array(folder / "image_item.npy", np.arange(len(kept)))
-    save_array(folder / "text_item.npy", np.repeat(np.arange(len(kept)), width))
     (folder / "languages.json").write_text(json.dumps(list(table.languages)), encoding="utf-8")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainables.data.prepared import Array
+from trainables.data.remote import opened
+
+if TYPE_CHECKING:
+    from trainables.data.prepared import Array
 
 Fit = Literal["squash", "crop"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -20,6 +25,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _MOST_PIXELS = 100_000_000  # of a picture that is opened: a small file may hold one that fills the memory
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# Of lossless forms one that is quick: of photographs of 640 × 480 pixels, fitted to 224, it takes 3 ms to write, half of their
+# arrays' bytes, and 1.7 ms to read, where decoding and fitting the JPEG takes 5 to 9. Slower ones save another tenth.
+_LOSSLESS: dict[str, Any] = {"format": "WEBP", "lossless": True, "method": 0, "quality": 50}
 _WHITE = (255, 255, 255, 255)
 
 
@@ -51,14 +59,12 @@ def read_picture(cell: Any, base: str | None) -> bytes:
     try:
         if not is_remote:
             return Path(where).read_bytes()
-        import fsspec
-
-        with fsspec.open(where, "rb") as file:
+        with opened(where, "rb") as file:
             content: bytes = file.read()
             return content
     except FileNotFoundError:
         raise PictureError(f"there is no file {where}") from None
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # what clients of storage raise has no base in common
         raise PictureError(f"{where} cannot be read: {_short(error)}") from None
 
 
@@ -77,7 +83,8 @@ def open_picture(content: bytes) -> Image.Image:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise PictureError(f"{picture.width} × {picture.height} pixels are more than {_MOST_PIXELS:,}")
             picture.load()
-            return _rgb(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return _rgb(picture)
     except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -105,7 +112,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
         on_white = Image.new("RGBA", picture.size, _WHITE)
         on_white.alpha_composite(picture.convert("RGBA"))
         picture = on_white
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def fit_picture(image: Image.Image, size: int, mode: Fit = "squash", interpolation: Interpolation = "bicubic") -> Array:
@@ -126,6 +133,54 @@ def fit_picture(image: Image.Image, size: int, mode: Fit = "squash", interpolati
     left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     resized = image.resize((width, height), _RESAMPLING[interpolation])
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a picture becomes what a model sees: by default squashed to a square of so many pixels a side.
+
+    ``budget``: the bytes that the decoded pictures of one data set may take; a larger one's are ``encoded``.
+    """
+
+    size: int
+    fit: Fit = "squash"
+    interpolation: Interpolation = "bicubic"
+    budget: int = 20_000_000_000
+    encoded: bool = False
+
+    def of_so_many(self, pictures: int) -> Self:
+        """The same, for a data set of so many pictures."""
+        return dataclasses.replace(self, encoded=pictures * self.size**2 * 3 > self.budget)
+
+    @property
+    def form(self) -> list[Any]:
+        """What names how they are stored."""
+        return [self.size, self.fit, self.interpolation, *(["encoded"] if self.encoded else [])]
+
+    def fitted(self, content: bytes) -> Array:
+        """An encoded picture as uint8 [size, size, 3].
+
+        Raises:
+            PictureError: if it cannot be read or fitted.
+        """
+        return fit_picture(open_picture(content), self.size, self.fit, self.interpolation)
+
+    def packed(self, content: bytes) -> bytes:
+        """Bytes that `fitted` makes the same of as of ``content``, but sooner.
+
+        They are the user's own if the picture has no more pixels than the fitted one; otherwise those of the fitted
+        picture without loss, which fitting leaves as it is.
+
+        Raises:
+            PictureError: as `fitted` does.
+        """
+        picture = open_picture(content)
+        fitted = fit_picture(picture, self.size, self.fit, self.interpolation)
+        if picture.width * picture.height <= self.size**2 and len(content) <= fitted.nbytes:
+            return content
+        buffer = io.BytesIO()
+        Image.fromarray(fitted).save(buffer, **_LOSSLESS)
+        return buffer.getvalue()
 
 
 def _short(error: Exception) -> str:

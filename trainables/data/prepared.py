@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trainables.data.images import Images, open_shards
+
 Array = npt.NDArray[Any]
+IDENTITIES = "identities.npy"  # beside the arrays of data whose items have ids: a hash of each id, uint64 [items]
 _TEXTS = ".arrow"
 
 
@@ -65,19 +68,20 @@ class TextWriter:
 
 
 class ArrayWriter:
-    """Writes the array of a folder's field a few rows at a time, however many they become; for a ``with`` block."""
+    """Writes an array to a file a few rows at a time, however many they become; for a ``with`` block."""
 
-    def __init__(self, folder: Path, field: str, shape: Sequence[int], kind: type[np.generic]) -> None:
+    def __init__(self, path: Path, shape: Sequence[int], kind: type[np.generic]) -> None:
         """``shape``: of one row."""
         self._shape, self._kind, self.rows = tuple(shape), np.dtype(kind), 0
-        self._file = open(folder / f"{field}.npy", "wb")  # noqa: SIM115  closed below
+        self._file = open(path, "wb")  # noqa: SIM115  closed below
         self._write_header()
 
     def __enter__(self) -> Self:
         return self
 
-    def write(self, rows: Array) -> None:
-        self._file.write(np.ascontiguousarray(rows, self._kind).data)
+    def write(self, rows: Array | Sequence[Array]) -> None:
+        for part in [rows] if isinstance(rows, np.ndarray) else rows:
+            self._file.write(np.ascontiguousarray(part, self._kind).data)
         self.rows += len(rows)
 
     def __exit__(self, *_error: object) -> None:
@@ -91,7 +95,7 @@ class ArrayWriter:
 
 
 class ArrayFolder:
-    """Dataclass of arrays and JSON-able metadata, one file a field."""
+    """Dataclass of arrays and JSON-able metadata, one file a field; pictures that were written in shards are a folder."""
 
     def save(self, folder: Path) -> None:
         """Write a file for each field.
@@ -120,7 +124,9 @@ class ArrayFolder:
         values: dict[str, Any] = {}
         for field in fields(cls):  # type: ignore[arg-type]
             array, texts = folder / f"{field.name}.npy", folder / f"{field.name}{_TEXTS}"
-            if array.exists():
+            if (folder / field.name).is_dir():
+                values[field.name] = open_shards(folder / field.name)
+            elif array.exists():
                 values[field.name] = np.load(array, mmap_mode="r", allow_pickle=False)
             elif texts.exists():
                 values[field.name] = [
@@ -147,7 +153,7 @@ class CaptionedImages(ArrayFolder):
     """
 
     languages: Sequence[str]  # [L]
-    images: Array  # uint8 [N, H, W, 3]
+    images: Images  # uint8 [N, H, W, 3]
     image_item: Array  # int64 [N]
     tokens: Array  # int32 [L, M, T]
     present: Array  # bool [L, M]: whether the language has this caption
@@ -163,7 +169,7 @@ class VisualQuestions(ArrayFolder):
     """
 
     languages: Sequence[str]  # [L]
-    images: Array  # uint8 [N, H, W, 3]
+    images: Images  # uint8 [N, H, W, 3]
     tokens: Array  # int32 [M, T]
     options: Array  # int32 [L, N, C]: rows of tokens; -1 where there are fewer options, or the language lacks the item
     answer: Array  # int64 [N]: the right option's position in options, the same in every language

@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from trainables.data.emoji import Split
 from trainables.models.spec import Count, Typed
+from trainables.recipe import Positive
 
 PLACEHOLDER = "{language}"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # the form of a BCP 47 tag (RFC 5646, section 2.1)
@@ -20,7 +22,14 @@ _HUB_ID = re.compile(r"[\w.{}-]+(/[\w.{}-]+)?", re.ASCII)
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
-class EmojiCaptions(Typed):
+class Captions(Typed):
+    """What training and retrieval take."""
+
+    # Of a part of a mixture: its share of every batch, relative to the others'; null: as many as it has pictures.
+    weight: Positive | None = None
+
+
+class EmojiCaptions(Captions):
     """The embedded pictures with their names."""
 
     source: Literal["emoji"] = "emoji"
@@ -44,8 +53,11 @@ class OwnData(Typed):
     source: str
     config: str | None = None  # a hub data set's configuration
     split: str = "train"
-    # Items whose hash, a number from 0 to 1 that their id alone decides, is at least the first and below the second.
+    # Items whose hash, a number from 0 to 1 that their id and the seed alone decide, is at least the first and below the
+    # second.
     share: tuple[Share, Share] = (0.0, 1.0)
+    languages: tuple[str, ...] | None = None  # those of the study that it has; null: all
+    share_seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0  # another one splits the items anew
     image: str = "image"  # the column of pictures
     max_bad: Share = 0.01  # of the rows may be bad: they are skipped; more are refused
     min_items: Count = 10  # in every language
@@ -55,6 +67,7 @@ class OwnData(Typed):
     def _is_whole(cls, source: str, info: ValidationInfo) -> str:
         """A path is made absolute: the stages of a study may run elsewhere, and it may go on from another folder."""
         revision = info.data.get("revision")
+        _keeps_no_secret(source)
         if revision is not None and not _HUB_ID.fullmatch(source):
             raise ValueError(f"{source!r} with a revision, {revision}, should be a hub id such as owner/name")
         if revision is not None or "://" in source:
@@ -68,6 +81,17 @@ class OwnData(Typed):
             raise ValueError(f"from {share[0]:g} to {share[1]:g} is no part of the items: the first must be smaller")
         return share
 
+    @field_validator("languages")
+    @classmethod
+    def _lists_some(cls, languages: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if languages == ():
+            raise ValueError("none is left: name those of data.languages that the source has, or null for all")
+        return languages
+
+    def content(self) -> dict[str, Any]:
+        """What says which rows it has and how they are read, whatever use a study makes of them."""
+        return self.model_dump(mode="json", exclude={"languages", "weight"})
+
     def places(self, languages: tuple[str, ...]) -> dict[str, tuple[str, str | None, str]]:
         """Source, configuration and split of each language: the same for all but in `PerLanguageCaptions`."""
         return dict.fromkeys(languages, (self.source, self.config, self.split))
@@ -77,7 +101,7 @@ class OwnData(Typed):
         return {"image": self.image}
 
 
-class WideCaptions(OwnData):
+class WideCaptions(OwnData, Captions):
     """A row an item: a picture, and a column a language, each a caption or a list of captions."""
 
     layout: Literal["wide"]
@@ -108,7 +132,7 @@ class WideCaptions(OwnData):
         return self.columns[language]
 
 
-class PerLanguageCaptions(OwnData):
+class PerLanguageCaptions(OwnData, Captions):
     """A split, a configuration or a file a language, whose rows are joined by their ids.
 
     What differs is said by `{language}` in `source`, `config` or `split`.
@@ -166,7 +190,9 @@ class OwnQuestions(OwnData):
     # whole, or its first part.
     names: dict[str, str | tuple[str, ...]] = Field(default={})
     translation: Translation | None = None
-    prompt: str = "{question} {answer}"  # what is compared with the picture
+    # What is compared with the picture. A study whose teacher is fitted on captions, which has never read a question, has
+    # `{answer}` by default.
+    prompt: str = "{question} {answer}"
 
     @field_validator("prompt")
     @classmethod
@@ -181,6 +207,8 @@ class OwnQuestions(OwnData):
         if self.translation:
             columns["translation.question"] = self.translation.question
             columns["translation.options"] = self.translation.options
+        if not self.uses_question:
+            columns = {name: column for name, column in columns.items() if not name.endswith("question")}
         return super().needed(languages) | columns | ({"id": self.id} if self.id else {})
 
     @property
@@ -192,6 +220,22 @@ class OwnQuestions(OwnData):
         """What the language column may call a language."""
         names = self.names.get(language, language)
         return (names,) if isinstance(names, str) else names
+
+
+def _keeps_no_secret(source: str) -> None:
+    if "://" not in source:
+        return
+    parts = urlsplit(source)
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} has a user or a password before it, which would be "
+            "written down: leave them to the environment, for example AWS_ACCESS_KEY_ID, or to ~/.netrc for HTTP"
+        )
+    if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
+        raise ValueError(
+            f"{parts.scheme}://{parts.netloc}{parts.path} has more after it, a query, which may hold a password and "
+            "would be written down: name a file without one"
+        )
 
 
 def _fields(template: str) -> set[str]:
@@ -206,11 +250,20 @@ def check_language(language: str) -> None:
         raise ValueError(f"'{language}' is no language code such as de, pt-BR or zh-Hant (BCP 47)")
 
 
+def languages_of(source: Typed, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a study's ``languages`` that a source has, in the study's order."""
+    own = source.languages if isinstance(source, OwnData) else None
+    return languages if own is None else tuple(language for language in languages if language in own)
+
+
 def share_items(first: Typed, second: Typed) -> bool:
     """Whether two sources name the same rows, as far as their configuration says."""
+    if isinstance(first, EmojiCaptions) and isinstance(second, EmojiCaptions):
+        return first.split == second.split
     if isinstance(first, OwnData) and isinstance(second, OwnData):
         same = all(getattr(first, name) == getattr(second, name) for name in ("source", "revision", "config", "split"))
-        return same and max(first.share[0], second.share[0]) < min(first.share[1], second.share[1])
+        overlap = max(first.share[0], second.share[0]) < min(first.share[1], second.share[1])
+        return same and (overlap or first.share_seed != second.share_seed)
     return first == second
 
 
@@ -226,6 +279,7 @@ def _with_layout(embedded: str, layouts: tuple[str, ...]) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"should be a section of keys and values, not {value!r}")
         source, layout = value.get("source", embedded), value.get("layout")
+        _keeps_no_secret(str(source))
         if layout is None:
             if source == embedded:
                 return value

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.artifacts import artifact
+from trainables.artifacts import artifact_in_parts
 from trainables.data.choices import Question, QuestionError, parse_question, spoken
-from trainables.data.gallery import Pixels, Progress, batches, write_pictures
-from trainables.data.prepared import Array, ArrayWriter, TextWriter, save_array
+from trainables.data.gallery import Progress, batches, write_pictures
+from trainables.data.pictures import Pixels
+from trainables.data.prepared import IDENTITIES, Array, ArrayWriter, TextWriter, save_array
 from trainables.data.report import DataError, DataReport, hint
 from trainables.data.settings import OwnQuestions
 from trainables.data.sources import Rows, identities, in_share, open_rows
@@ -21,7 +22,7 @@ from trainables.data.sources import Rows, identities, in_share, open_rows
 if TYPE_CHECKING:
     from trainables.models.tokenizer import Tokenizer
 
-_STAGE_VERSION = 1  # raise it when the same data gives other arrays
+_STAGE_VERSION = 2  # raise it when the same data gives other arrays
 _BATCH = 1024
 
 
@@ -33,6 +34,7 @@ class _Asked:
     rows: Rows
     places: Array  # int32 [L, K], the row of an item in a language, -1 for none
     languages: Sequence[str]
+    identities: Array | None  # uint64 [K], the hashes of the items' ids; None where they have none
 
     @property
     def items(self) -> Array:
@@ -60,8 +62,9 @@ class _Asked:
             text, options = source.question, source.options
             if source.translation and source.translation.language == code:
                 text, options = source.translation.question, source.translation.options
-            found = self.rows.take([text, options, source.label], rows[there])
-            cells = zip(there, found[text], found[options], found[source.label], strict=True)
+            found = self.rows.take([options, source.label, *([text] if source.uses_question else [])], rows[there])
+            texts = found[text] if source.uses_question else [None] * len(there)
+            cells = zip(there, texts, found[options], found[source.label], strict=True)
             for place, words, listed, label in cells:
                 question: Question | QuestionError
                 try:
@@ -103,13 +106,13 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
                 f"{key}.names: no row of column {source.language} is {wanted}, for language {language}: "
                 f"{hint(wanted, sorted(seen)[:60])}"
             )
-    hashes, known = identities(rows, source.id)
+    hashes, known = identities(rows, source.id, source.share_seed)
     part = (spoken_in >= 0) & (in_share(hashes, source.share) | ~known)
     report = DataReport(key, int(part.sum()), source.max_bad)
     for row in np.flatnonzero(part & ~known):
         report.add(f"row {row}", "no id")
     wanted_rows = np.flatnonzero(part & known)
-    _, first, item = np.unique(hashes[wanted_rows], return_index=True, return_inverse=True)
+    ids, first, item = np.unique(hashes[wanted_rows], return_index=True, return_inverse=True)
     item = np.argsort(np.argsort(first))[item]  # in the order of rows
     places = np.full((len(languages), len(first)), -1, np.int32)
     for number, row in zip(item, wanted_rows, strict=True):
@@ -120,7 +123,7 @@ def open_questions(key: str, source: OwnQuestions, languages: tuple[str, ...]) -
     if translation:
         places[languages.index(translation.language)] = places.max(axis=0)
     report.check()
-    return _Asked(source, rows, places, languages), report
+    return _Asked(source, rows, places, languages, ids[np.argsort(first)] if source.id else None), report
 
 
 def prepare_questions(
@@ -132,6 +135,7 @@ def prepare_questions(
         DataError: if the data cannot be used, saying why.
     """
     asked, report = open_questions(key, source, languages)
+    pixels = pixels.of_so_many(len(asked.items))
 
     def build(folder: Path) -> None:
         places = asked.places.copy()
@@ -147,8 +151,10 @@ def prepare_questions(
         _check(key, asked, report, places[:, usable])
         kept = write_pictures(folder, usable, asked.pictures, asked.name, pixels, report, progress)
         _check(key, asked, report, places[:, kept])
-        sound = _Asked(source, asked.rows, places, languages)
+        sound = replace(asked, places=places)
         chance = _write_texts(folder, sound, kept, widest, tokenizer)
+        if asked.identities is not None:
+            save_array(folder / IDENTITIES, asked.identities[kept])
         of_language = (places[:, kept] >= 0).sum(axis=1)
         report.save(
             folder,
@@ -160,14 +166,14 @@ def prepare_questions(
         )
 
     fields = {
-        "source": source.model_dump(mode="json"),
+        "source": source.content(),
         "data": asked.rows.content(source.image),
         "languages": list(languages),
-        "pixels": [pixels.size, pixels.fit, pixels.interpolation],
+        "pixels": pixels.form,
         "tokenizer": tokenizer.fingerprint,
         "stage": _STAGE_VERSION,
     }
-    return artifact("questions", fields, build)
+    return artifact_in_parts("questions", fields, build, hopeless=DataError)
 
 
 def _check(key: str, asked: _Asked, report: DataReport, places: Array) -> None:
@@ -184,7 +190,7 @@ def _write_texts(folder: Path, asked: _Asked, kept: Array, widest: int, tokenize
     options = np.lib.format.open_memmap(folder / "options.npy", "w+", np.int32, shape)
     guesses: list[list[float]] = [[] for _ in asked.languages]
     with (
-        ArrayWriter(folder, "tokens", (tokenizer.context_length,), np.int32) as tokens,
+        ArrayWriter(folder / "tokens.npy", (tokenizer.context_length,), np.int32) as tokens,
         TextWriter(folder, "texts", 1) as texts,
     ):
         for places in batches(np.arange(len(kept)), _BATCH):

@@ -88,6 +88,21 @@ def mean_of_pairs(matrix: Matrix) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def over_languages(languages: Sequence[str], sets: Sequence[tuple[Sequence[str], Matrix]]) -> Matrix:
+    """The mean over sets of each pair of ``languages``, None where no set has a value; each set has languages of its own."""
+
+    def pair(one: int, other: int) -> float:
+        both = [languages[one], languages[other]]
+        places = [
+            ([own.index(language) for language in both], matrix) for own, matrix in known if set(both) <= set(own)
+        ]
+        values = [value for (row, column), matrix in places if (value := matrix[row][column]) is not None]
+        return sum(values) / len(values) if values else math.nan
+
+    known = [(list(own), matrix) for own, matrix in sets]
+    return _symmetric(len(languages), pair)
+
+
 def _symmetric(size: int, pair: Callable[[int, int], float]) -> Matrix:
     matrix: Matrix = [[None] * size for _ in range(size)]
     for one in range(size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,35 @@ from PIL import Image
 
 from trainables.artifacts import atomically
 from trainables.data.prepared import Array, CaptionedImages, VisualQuestions
-from trainables.evaluation.evaluate import Similarities
+from trainables.evaluation.evaluate import Evaluation
+from trainables.evaluation.scored import Retrieved
 
-_CASES = 2  # best, and worst, a language and task
+_CASES = 2  # best, and worst, a language of a set
 
 
 def write_examples(
-    path: Path, captions: CaptionedImages, questions: VisualQuestions, similarities: Similarities
+    path: Path, retrieval: Mapping[str, CaptionedImages], vqa: Mapping[str, VisualQuestions], evaluation: Evaluation
 ) -> None:
-    """Write a Parquet file with a row a case: task, language, case, text, score, shown, options, answer, chosen.
+    """Write a Parquet file with a row a case: task, set, language, case, text, score, shown, options, answer, chosen.
 
     retrieval: ``text`` is the query, ``score`` its average precision, ``shown`` PNGs of the right image and of the
     three that came first. vqa: ``shown`` is the picture, ``score`` the margin of the right option over the best wrong
     one, ``options`` the texts, ``answer`` and ``chosen`` positions among them.
     """
-    rows = [*_retrieval_cases(captions, similarities), *_vqa_cases(questions, similarities)]
+    rows = [
+        {**row, "set": name}
+        for name, data in retrieval.items()
+        for row in _retrieval_cases(data, evaluation.retrieved[name])
+    ]
+    rows += [
+        {**row, "set": name}
+        for name, data in vqa.items()
+        for row in _vqa_cases(data, evaluation.option_similarity[name])
+    ]
     schema = pa.schema(
         [
             ("task", pa.string()),
+            ("set", pa.string()),  # empty for one without a name
             ("language", pa.string()),
             ("case", pa.string()),
             ("text", pa.string()),
@@ -62,26 +73,26 @@ def _png(pixels: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _retrieval_cases(captions: CaptionedImages, similarities: Similarities) -> Iterator[dict[str, Any]]:
+def _retrieval_cases(captions: CaptionedImages, retrieved: Retrieved) -> Iterator[dict[str, Any]]:
     for place, language in enumerate(captions.languages):
-        for case, row in _extremes(similarities.text_precision[place]):
+        for case, row in _extremes(retrieved.text_precision[place]):
             right = int(np.flatnonzero(captions.image_item == captions.text_item[row])[0])
-            shown = [right, *similarities.best_images[place, row]]
+            shown = [right, *retrieved.best_images[place, row]]
             yield {
                 "task": "retrieval",
                 "language": language,
                 "case": case,
                 "text": captions.texts[place][row],
-                "score": float(similarities.text_precision[place, row]),
-                "shown": [_png(captions.images[image]) for image in shown],
+                "score": float(retrieved.text_precision[place, row]),
+                "shown": [_png(picture) for picture in captions.images[np.asarray(shown)]],
             }
 
 
-def _vqa_cases(questions: VisualQuestions, similarities: Similarities) -> Iterator[dict[str, Any]]:
+def _vqa_cases(questions: VisualQuestions, similarities: Array) -> Iterator[dict[str, Any]]:
     answers, (texts,) = np.asarray(questions.answer), questions.texts
     items = np.arange(len(answers))
     for place, language in enumerate(questions.languages):
-        similarity = similarities.option_similarity[place]
+        similarity = similarities[place]
         others = similarity.copy()
         others[items, answers] = -np.inf
         margin = similarity[items, answers] - others.max(axis=1)
@@ -93,7 +104,7 @@ def _vqa_cases(questions: VisualQuestions, similarities: Similarities) -> Iterat
                 "case": case,
                 "text": options[int(answers[row])],
                 "score": float(margin[row]),
-                "shown": [_png(questions.images[row])],
+                "shown": [_png(picture) for picture in questions.images[row : row + 1]],
                 "options": options,
                 "answer": int(answers[row]),
                 "chosen": int(similarity[row].argmax()),

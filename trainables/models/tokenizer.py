@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,9 +67,39 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> Array:
         """Token ids, int32 [len(texts), context_length], with start and end marks, cut or padded to length."""
-        cleaned = list(texts) if self._clean is None else [self._clean(text) for text in texts]
-        encoded = self._backend.encode_batch_fast(cleaned)
+        encoded = self._backend.encode_batch_fast(self._cleaned(texts))
         return np.asarray([row.ids for row in encoded], np.int32).reshape(-1, self.context_length)
+
+    def measure(self, texts: Sequence[str]) -> tuple[Array, Array]:
+        """How many tokens each text has if it is not cut, marks included, and how many of them are unknown: both int64
+        [len(texts)]."""
+        encoded = self._whole.encode_batch_fast(self._cleaned(texts), add_special_tokens=False)
+        lengths = np.asarray([len(row) for row in encoded], np.int64)
+        unknown = [0 if self.unknown_id is None else row.ids.count(self.unknown_id) for row in encoded]
+        return lengths + self.marks, np.asarray(unknown, np.int64)
+
+    @property
+    def marks(self) -> int:
+        """How many tokens are put around every text."""
+        return int(self._backend.num_special_tokens_to_add(is_pair=False))
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """What stands for what no token is; None if everything falls into tokens."""
+        model = json.loads(self._backend.to_str())["model"]
+        unknown = self._backend.token_to_id(token) if (token := model.get("unk_token")) else model.get("unk_id")
+        return None if unknown is None else int(unknown)
+
+    @cached_property
+    def _whole(self) -> Backend:
+        """Without cutting or padding."""
+        backend = Backend.from_str(self._backend.to_str())
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
+
+    def _cleaned(self, texts: Sequence[str]) -> list[str]:
+        return list(texts) if self._clean is None else [self._clean(text) for text in texts]
 
     def decode(self, tokens: Array) -> list[str]:
         """The texts, without marks, as far as the tokenizer keeps them."""

@@ -7,29 +7,36 @@ import functools
 import http.server
 import io
 import json
-import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as Pictures
 
-from tests.own_data import Item, items, save_per_language, save_wide, wide_rows
+from tests.own_data import Item, items, save_wide, wide_rows
+from tests.trainables.data.forms import (
+    COUNT,
+    FORMS,
+    LANGUAGES,
+    SIZE,
+    file_a_language,
+    parquet,
+    pictures_with_metadata,
+    prepared,
+    table_of_paths,
+    wide,
+    write_lines,
+)
 from trainables.data.captions import prepare_captions, training_texts
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages, Texts
 from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.models.tokenizer import Tokenizer
-
-LANGUAGES = ("en", "ja", "ar")
-SIZE = 24
-COUNT = 20
 
 
 @pytest.fixture(scope="module")
@@ -37,151 +44,8 @@ def chosen() -> list[Item]:
     return items("validation", LANGUAGES, SIZE, COUNT)
 
 
-def wide(source: Path | str, **settings: Any) -> WideCaptions:
-    return WideCaptions.model_validate(
-        {"source": str(source), "layout": "wide", "columns": "caption_{language}", **settings}
-    )
-
-
-def prepared(
-    source: WideCaptions | PerLanguageCaptions, tokenizer: Tokenizer, control: str | None = "en"
-) -> tuple[CaptionedImages, dict[str, Any]]:
-    check_source("data.train", source, LANGUAGES)
-    folder = prepare_captions("data.train", source, LANGUAGES, control, Pixels(SIZE), tokenizer, lambda *_: None)
-    return CaptionedImages.load(folder), json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
-
-
 def pixels(picture: bytes) -> np.ndarray:
     return np.asarray(Pictures.open(io.BytesIO(picture)).convert("RGB"))
-
-
-def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-# The forms that data comes in: each puts `chosen` into a folder and says how a configuration names it.
-
-
-def parquet(folder: Path, chosen: list[Item]) -> WideCaptions:
-    return wide(save_wide(folder / "rows.parquet", chosen), id="id")
-
-
-def parts(folder: Path, chosen: list[Item]) -> WideCaptions:
-    save_wide(folder / "rows-0.parquet", chosen[:7])
-    save_wide(folder / "rows-1.parquet", chosen[7:])
-    return wide(folder / "rows-*.parquet")
-
-
-def at_a_url(folder: Path, chosen: list[Item]) -> WideCaptions:
-    return wide(f"file://{save_wide(folder / 'rows.parquet', chosen)}")
-
-
-def pictures_with_metadata(folder: Path, chosen: list[Item]) -> WideCaptions:
-    rows = [
-        {"file_name": f"{item.id}.png", **{f"caption_{code}": name for code, name in item.names.items()}}
-        for item in chosen
-    ]
-    for item in chosen:
-        (folder / f"{item.id}.png").write_bytes(item.picture)
-    write_lines(folder / "metadata.jsonl", rows)
-    return wide(folder)
-
-
-def table_of_paths(folder: Path, chosen: list[Item]) -> WideCaptions:
-    (folder / "pictures").mkdir()
-    with open(folder / "rows.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["picture", *LANGUAGES])
-        for item in chosen:
-            (folder / "pictures" / f"{item.id}.png").write_bytes(item.picture)
-            writer.writerow([f"pictures/{item.id}.png", *item.names.values()])
-    return wide(folder / "rows.csv", image="picture", columns={code: code for code in LANGUAGES})
-
-
-def bytes_alone(folder: Path, chosen: list[Item]) -> WideCaptions:
-    rows = [
-        {"image": item.picture, **{f"caption_{code}": name for code, name in item.names.items()}} for item in chosen
-    ]
-    Dataset.from_list(rows).to_parquet(str(folder / "rows.parquet"))
-    return wide(folder / "rows.parquet")
-
-
-def shards(folder: Path, chosen: list[Item]) -> WideCaptions:
-    with tarfile.open(folder / "rows.tar", "w") as file:
-        for item in chosen:
-            texts = {f"{code}.txt": name.encode() for code, name in item.names.items()}
-            for ending, content in {"png": item.picture, **texts}.items():
-                member = tarfile.TarInfo(f"{item.id}.{ending}")
-                member.size = len(content)
-                file.addfile(member, io.BytesIO(content))
-    return wide(folder / "rows.tar", image="png", columns="{language}.txt")
-
-
-def file_a_language(folder: Path, chosen: list[Item]) -> PerLanguageCaptions:
-    path = save_per_language(folder / "rows", chosen) / "{language}.jsonl"
-    return PerLanguageCaptions(source=str(path), layout="per_language", id="key", image="picture", caption="text")
-
-
-def _by_language(chosen: list[Item]) -> DatasetDict:
-    """As `floschne/xm3600` has them: a split a language, with lists of captions."""
-    features = Features({"image_id": Value("string"), "image": Image(), "captions": List(Value("string"))})
-    return DatasetDict(
-        {
-            language: Dataset.from_list(
-                [
-                    {
-                        "image_id": item.id,
-                        "image": {"bytes": item.picture, "path": None},
-                        "captions": [item.names[language]],
-                    }
-                    for item in chosen
-                ],
-                features=features,
-            )
-            for language in LANGUAGES
-        }
-    )
-
-
-def split_a_language(folder: Path, chosen: list[Item]) -> PerLanguageCaptions:
-    _by_language(chosen).save_to_disk(str(folder / "saved"))
-    return PerLanguageCaptions(
-        source=str(folder / "saved"), layout="per_language", split="{language}", id="image_id", caption="captions"
-    )
-
-
-def configuration_a_language(folder: Path, chosen: list[Item]) -> PerLanguageCaptions:
-    """A folder as the hub stores it."""
-    configurations = []
-    for language, rows in _by_language(chosen).items():
-        (folder / language).mkdir()
-        rows.to_parquet(str(folder / language / "test-00000-of-00001.parquet"))
-        path = f"{language}/test-*"
-        configurations.append(f"- config_name: of-{language}\n  data_files:\n  - split: test\n    path: {path}\n")
-    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(configurations)}---\n", encoding="utf-8")
-    return PerLanguageCaptions(
-        source=str(folder),
-        layout="per_language",
-        config="of-{language}",
-        split="test",
-        id="image_id",
-        caption="captions",
-    )
-
-
-FORMS: list[Callable[[Path, list[Item]], WideCaptions | PerLanguageCaptions]] = [
-    parquet,
-    parts,
-    at_a_url,
-    pictures_with_metadata,
-    table_of_paths,
-    bytes_alone,
-    shards,
-    file_a_language,
-    split_a_language,
-    configuration_a_language,
-]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -205,7 +69,7 @@ def test_every_form_of_data_becomes_the_same_arrays(
     np.testing.assert_array_equal(data.image_item, data.text_item)
     assert isinstance(data.images, np.memmap)
     assert report["bad_rows"] == 0
-    assert report["languages"]["ja"] == {"items": COUNT, "captions": COUNT, "missing": 0}
+    assert report["languages"]["ja"] == {"items": COUNT, "captions": COUNT, "missing": 0, "not_joined": 0}
     assert sorted(training_texts("data.train", source, LANGUAGES)) == sorted(
         name for item in chosen for name in item.names.values()
     )
@@ -228,6 +92,23 @@ def test_a_table_at_a_url_has_its_pictures_beside_it(
     here = table_of_paths(folder, chosen)
     data, _ = prepared(here.model_copy(update={"source": f"{url}/rows.csv"}), tokenizer)
     np.testing.assert_array_equal(data.images, prepared(here, tokenizer)[0].images)
+    text = (folder / "rows.csv").read_text(encoding="utf-8-sig")
+    (folder / "rows.csv").write_text(
+        text.replace(chosen[0].names["ja"].replace(" ", "\n"), "changed"), encoding="utf-8"
+    )
+    changed, _ = prepared(here.model_copy(update={"source": f"{url}/rows.csv"}), tokenizer)
+    assert changed.texts[1][0] == "changed"  # though the server tells no tag of it, but its time and size
+
+
+def test_parquet_is_read_from_a_server_that_cannot_serve_its_end_alone(
+    served: tuple[Path, str], chosen: list[Item], tokenizer: Tokenizer
+) -> None:
+    folder, url = served
+    here = parquet(folder, chosen)
+    there = here.model_copy(update={"source": f"{url}/rows.parquet"})
+    np.testing.assert_array_equal(prepared(there, tokenizer)[0].images, prepared(here, tokenizer)[0].images)
+    with pytest.raises(DataError, match=r"data\.train\.image: http.*rows\.parquet has no column 'picture'"):
+        prepared(there.model_copy(update={"image": "picture"}), tokenizer)
 
 
 def test_several_captions_become_rows_of_their_item(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -245,7 +126,12 @@ def test_several_captions_become_rows_of_their_item(chosen: list[Item], tokenize
     assert (data.tokens[~data.present] == 0).all()
     assert len(data.images) == COUNT
     assert report["bad_rows"] == 0
-    assert report["languages"]["ar"] == {"items": COUNT - 1, "captions": COUNT - 1, "missing": 1}
+    assert report["languages"]["ar"] == {
+        "items": COUNT - 1,
+        "captions": COUNT - 1,
+        "missing": 1,
+        "not_joined": 0,
+    }
 
 
 def test_languages_are_joined_by_id_whatever_they_lack(
@@ -256,7 +142,8 @@ def test_languages_are_joined_by_id_whatever_they_lack(
     (tmp_path / "rows" / "en.jsonl").write_text("\n".join(lines[:-2]), encoding="utf-8")
     without = [{k: v for k, v in json.loads(line).items() if k != "picture"} for line in lines]
     write_lines(tmp_path / "rows" / "ja.jsonl", [row | {"text": f"ja {row['text']}"} for row in without])
-    data, _ = prepared(source, tokenizer, control=None)
+    data, report = prepared(source, tokenizer, control=None)
+    assert [of["not_joined"] for of in report["languages"].values()] == [2, 0, 0]
     assert len(data.images) == COUNT
     np.testing.assert_array_equal(data.present.sum(axis=1), [COUNT - 2, COUNT, COUNT])
     assert list(data.texts[0][-2:]) == ["", ""]
@@ -264,6 +151,46 @@ def test_languages_are_joined_by_id_whatever_they_lack(
     np.testing.assert_array_equal(data.images, [pixels(item.picture) for item in chosen])
     with pytest.raises(DataError, match=rf"2 of {COUNT} rows are bad \(2 × no caption in en, the control"):
         prepared(source, tokenizer, control="en")
+
+
+def test_ids_are_one_whether_they_are_numbers_or_text(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    source = file_a_language(tmp_path, chosen)
+    for language, write in zip(LANGUAGES, (int, str, float), strict=True):
+        path = tmp_path / "rows" / f"{language}.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        order = [item.id for item in chosen]
+        write_lines(path, [row | {"key": write(order.index(row["key"]))} for row in rows])
+    data, _ = prepared(source, tokenizer)
+    assert (len(data.images), data.present.all()) == (COUNT, True)
+    write_lines(path, [row | {"key": f"{order.index(row['key'])}.png"} for row in rows])
+    with pytest.raises(
+        DataError, match=r"data\.train\.id: no id of ar, such as '\d+\.png', is one of another .*, such as 0 of en"
+    ):
+        prepared(source, tokenizer)
+
+
+def test_cells_of_a_table_are_read_as_they_are_written(
+    chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    source = table_of_paths(tmp_path, chosen)
+    rows = list(csv.reader((tmp_path / "rows.csv").read_text(encoding="utf-8-sig").splitlines()))
+    with open(tmp_path / "rows.csv", "w", encoding="utf-8", newline="") as file:
+        pictures = [f"pictures/{item.id}.png" for item in chosen]
+        csv.writer(file).writerows([rows[0], *([path, "007", "NA", ""] for path in pictures)])
+    data, report = prepared(source.model_copy(update={"min_items": 0}), tokenizer)
+    assert [set(texts) for texts in data.texts] == [{"007"}, {"NA"}, {""}]
+    assert (report["bad_rows"], report["languages"]["ar"]["missing"]) == (0, COUNT)
+
+
+def test_a_picture_that_a_table_names_and_that_is_not_there_is_a_bad_row(
+    chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    source = pictures_with_metadata(tmp_path, chosen)
+    (tmp_path / f"{chosen[3].id}.png").unlink()
+    data, report = prepared(source.model_copy(update={"max_bad": 0.05}), tokenizer)
+    assert len(data.images) == COUNT - 1
+    assert [row["row"] for row in report["listed"]] == ["row 3"]
+    assert report["listed"][0]["reason"].startswith("picture: there is no file ")
 
 
 def test_shares_of_one_split_are_disjoint_and_the_same_in_any_order(
@@ -281,6 +208,11 @@ def test_shares_of_one_split_are_disjoint_and_the_same_in_any_order(
     assert not first & second
     turned = prepared(wide(tmp_path / "turned.parquet", id="id", share=halves[0], min_items=1), tokenizer)[0]
     assert set(turned.texts[0]) == first
+    settings = {"id": "id", "share": halves[0], "min_items": 1, "share_seed": 7}
+    other = set(prepared(wide(tmp_path / "rows.parquet", **settings), tokenizer)[0].texts[0])
+    assert other != first
+    assert other & first  # two halves that chance has made
+    assert other == set(prepared(wide(tmp_path / "turned.parquet", **settings), tokenizer)[0].texts[0])
     joined = file_a_language(tmp_path, chosen).model_copy(update={"share": halves[0], "min_items": 1})
     assert set(prepared(joined, tokenizer)[0].texts[0]) == first  # an id is an id in any file
 
@@ -314,6 +246,12 @@ def test_bad_rows_are_skipped_counted_and_listed(chosen: list[Item], tokenizer: 
         prepared(wide(tmp_path / "rows", id="id"), tokenizer)
 
 
+def test_data_of_which_no_row_is_left_is_refused(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = save_wide(tmp_path / "rows.parquet", chosen[:2])
+    with pytest.raises(DataError, match=r"data\.train: not one usable row is left of 2"):
+        prepared(wide(path, id="id", share=(0.0, 1e-9)), tokenizer)
+
+
 def test_a_language_with_too_few_items_is_named(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
     rows = wide_rows(chosen)
     for row in rows[5:]:
@@ -337,6 +275,7 @@ def test_changed_data_is_prepared_anew(chosen: list[Item], tokenizer: Tokenizer,
 
 
 MISTAKES = [
+    ({"columns": "caption_{language}.of"}, r"columns\.en: .* has no column 'caption_en\.of': did you mean caption_en\?"),
     ({"columns": "captoin_{language}"}, r"columns\.en: .* has no column 'captoin_en': did you mean caption_en\? there are id"),
     ({"image": "picture"}, r"image: .* has no column 'picture': there are id, image"),
     ({"id": "ids"}, r"id: .* has no column 'ids': did you mean id\?"),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset, Features, Image, List, Value
@@ -21,17 +22,29 @@ ROOT = Path(__file__).parents[3]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 NAME = "owner/set"
 PREPARE = """
-import json, sys
+import json, sys, time
 from trainables.data.captions import prepare_captions
-from trainables.data.gallery import Pixels
+from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import CaptionedImages
+from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions
 from trainables.models.tokenizer import Tokenizer, fit_bpe
 
-source = PerLanguageCaptions.model_validate_json(sys.argv[1])
 tokenizer = Tokenizer(fit_bpe(["some words"], 300), 8)
-data = CaptionedImages.load(prepare_captions("data.train", source, ("en", "ja"), "en", Pixels(24), tokenizer, lambda *_: None))
-print(json.dumps({"texts": [list(texts) for texts in data.texts], "images": data.images.shape}))
+languages = ("en", "ja")
+for given in sys.argv[1:]:
+    source = PerLanguageCaptions.model_validate_json(given)
+    began, at_the_door = time.monotonic(), True
+    try:
+        check_source("data.train", source, languages)
+        at_the_door = False
+        folder = prepare_captions("data.train", source, languages, "en", Pixels(24), tokenizer, lambda *_: None)
+        data = CaptionedImages.load(folder)
+        found = {"texts": [list(texts) for texts in data.texts], "images": data.images.shape}
+    except DataError as error:
+        found = {"error": str(error), "at_the_door": at_the_door}
+    print(json.dumps(found | {"seconds": time.monotonic() - began}))
 """
 
 
@@ -102,27 +115,41 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         server.shutdown()
 
 
-def test_a_data_set_of_the_hub_is_downloaded_at_its_revision(hub: Hub, tmp_path: Path) -> None:
+def prepare(*names: str, **environment: str) -> list[dict[str, Any]]:
+    """What becomes of data sets in a process that has these variables."""
     source = {
-        "source": NAME,
         "revision": REVISION,
         "split": "{language}",
         "layout": "per_language",
         "id": "image_id",
         "caption": "captions",
     }
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": "0",
-        "POLYDISTILL_CACHE": str(tmp_path / "cache"),
-    }
-    command = [sys.executable, "-c", PREPARE, json.dumps(source)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-c", PREPARE, *(json.dumps(source | {"source": name}) for name in names)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_data_set_of_the_hub_is_downloaded_at_its_revision_and_then_needs_no_network(
+    hub: Hub, tmp_path: Path
+) -> None:
+    cached = {"HF_HOME": str(tmp_path / "home"), "POLYDISTILL_CACHE": str(tmp_path / "cache")}
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    (first,) = prepare(NAME, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0", **cached)
     expected = items("validation", ("en", "ja"), 24, 12)
-    assert found["texts"] == [[item.names[language] for item in expected] for language in ("en", "ja")]
-    assert found["images"] == [12, 24, 24, 3]
+    assert first["texts"] == [[item.names[language] for item in expected] for language in ("en", "ja")]
+    assert first["images"] == [12, 24, 24, 3]
     assert all(REVISION in path for path in hub.asked if NAME in path)
+
+    cached["POLYDISTILL_CACHE"] = str(tmp_path / "another")
+    again, missing = prepare(NAME, "owner/other", HF_ENDPOINT="http://127.0.0.1:1", HF_HUB_OFFLINE="1", **cached)
+    assert again["texts"] == first["texts"]  # from the hub's own cache
+    assert missing["at_the_door"]
+    assert missing["error"].startswith(
+        f"data.train.source: owner/other cannot be opened: it is not in the hub's cache at revision {REVISION}, and "
+        "HF_HUB_OFFLINE is set: download it where there is a network (hf download owner/other"
+    )
+    (unreachable,) = prepare("owner/other", HF_ENDPOINT="http://127.0.0.1:1", HF_HUB_OFFLINE="0", **cached)
+    assert unreachable["error"].startswith("data.train: owner/other, split en, cannot be opened: ")
+    assert "\n" not in unreachable["error"]
+    assert unreachable["seconds"] < 60

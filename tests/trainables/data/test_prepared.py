@@ -44,7 +44,7 @@ def test_rows_that_are_written_as_they_come_are_read_as_one(tmp_path: Path) -> N
     numbers = np.arange(1_234 * 6, dtype=np.int32).reshape(-1, 2, 3)
     words = [[f"{column} {row}" for row in range(len(numbers))] for column in "ab"]
     FIELDS.save(tmp_path)
-    with ArrayWriter(tmp_path, "numbers", (2, 3), np.int32) as rows, TextWriter(tmp_path, "texts", 2) as texts:
+    with ArrayWriter(tmp_path / "numbers.npy", (2, 3), np.int32) as rows, TextWriter(tmp_path, "texts", 2) as texts:
         for start in range(0, len(numbers), 100):
             rows.write(numbers[start : start + 100])
             texts.write([column[start : start + 100] for column in words])

@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from tests.own_data import SPOKEN, cvqa_rows, save_cvqa
 from trainables.data.choices import QuestionError, parse_label, parse_options, spoken
-from trainables.data.gallery import Pixels
 from trainables.data.headers import check_source
+from trainables.data.pictures import Pixels
 from trainables.data.prepared import VisualQuestions
 from trainables.data.report import DataError
 from trainables.data.settings import OwnQuestions
@@ -142,6 +142,17 @@ def test_a_translation_asks_the_same_items_in_one_more_language(tokenizer: Token
         translated = row["Translated Options"]
         assert said(data, "en", number) == (translated[row["Label"]], set(translated))
         assert said(data, LANGUAGES[1 + number % 2], number)[0] == row["Options"][row["Label"]]
+
+
+def test_a_column_of_questions_is_needed_only_where_the_prompt_holds_them(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = cvqa_rows("validation", LANGUAGES[1:], 24, COUNT)
+    for row in rows:
+        del row["Question"], row["Translated Question"]
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "rows"))
+    data, _ = prepared(own(tmp_path / "rows", translation={"language": "en"}, prompt="{answer}"), tokenizer)
+    assert said(data, "en", 0)[0] == rows[0]["Translated Options"][rows[0]["Label"]]
+    with pytest.raises(DataError, match=r"data\.vqa\.question: .* has no column 'Question'"):
+        prepared(own(tmp_path / "rows"), tokenizer)
 
 
 def test_rows_of_one_id_are_one_question_in_several_languages(tokenizer: Tokenizer, tmp_path: Path) -> None:

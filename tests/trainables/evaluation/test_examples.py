@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from analysis.examples import read_examples, thumbnail
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import Evaluation, evaluate
 from trainables.evaluation.examples import write_examples
@@ -16,23 +18,38 @@ from trainables.models.dual_encoder import DualEncoder
 
 @pytest.fixture(scope="module")
 def evaluation(teacher: DualEncoder, few_captions: CaptionedImages, few_questions: VisualQuestions) -> Evaluation:
-    return evaluate(teacher, few_captions, few_questions, "fp32")
+    return evaluate(teacher, {"": few_captions}, {"photos": few_questions}, "fp32")
 
 
 @pytest.fixture(scope="module")
-def rows(
+def path(
     evaluation: Evaluation,
     few_captions: CaptionedImages,
     few_questions: VisualQuestions,
     tmp_path_factory: pytest.TempPathFactory,
-) -> list[dict[str, Any]]:
+) -> Path:
     path = tmp_path_factory.mktemp("examples") / "examples.parquet"
-    write_examples(path, few_captions, few_questions, evaluation.similarities)
+    write_examples(path, {"": few_captions}, {"photos": few_questions}, evaluation)
     assert list(path.parent.iterdir()) == [path]
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(path: Path) -> list[dict[str, Any]]:
     table = pq.read_table(path)
-    columns = ["task", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
+    columns = ["task", "set", "language", "case", "text", "score", "shown", "options", "answer", "chosen"]
     assert table.column_names == columns
     return table.to_pylist()
+
+
+def test_analysis_reads_the_cases_as_they_were_written(path: Path, rows: list[dict[str, Any]]) -> None:
+    read = read_examples(path)
+    for example, row in zip(read, rows, strict=True):
+        assert list(example.pictures) == row["shown"]
+        assert all((thumbnail(picture) or "").startswith("data:image/png;base64,") for picture in example.pictures)
+        choice = {"options": row["options"], "answer": row["answer"], "chosen": row["chosen"]}
+        said = {name: row[name] for name in ("task", "language", "case", "text", "score")}
+        assert example.as_json() == said | (choice if row["options"] else {})
 
 
 def test_every_language_and_task_has_its_best_and_worst_cases(rows: list[dict[str, Any]]) -> None:
@@ -44,6 +61,7 @@ def test_every_language_and_task_has_its_best_and_worst_cases(rows: list[dict[st
             }
             assert len(scores["best"]) == len(scores["worst"]) == 2
             assert min(scores["best"]) >= max(scores["worst"])
+    assert {(row["task"], row["set"]) for row in rows} == {("retrieval", ""), ("vqa", "photos")}
 
 
 def picture(png: bytes) -> bytes:
@@ -54,13 +72,13 @@ def test_retrieval_case_shows_the_right_image_and_the_three_found_first(
     rows: list[dict[str, Any]], few_captions: CaptionedImages, evaluation: Evaluation
 ) -> None:
     found = [row for row in rows if row["task"] == "retrieval"]
-    precision = evaluation.similarities.text_precision
+    precision = evaluation.retrieved[""].text_precision
     for row in found:
         place = list(few_captions.languages).index(row["language"])
         text = few_captions.texts[place].index(row["text"])
         assert row["score"] == pytest.approx(precision[place, text])
         right = np.flatnonzero(few_captions.image_item == few_captions.text_item[text])[0]
-        expected = [right, *evaluation.similarities.best_images[place, text]]
+        expected = [right, *evaluation.retrieved[""].best_images[place, text]]
         assert [picture(png) for png in row["shown"]] == [few_captions.images[image].tobytes() for image in expected]
         assert row["options"] is row["answer"] is row["chosen"] is None
     best = [row["score"] for row in found if row["case"] == "best"]
@@ -81,7 +99,7 @@ def test_question_case_shows_its_picture_options_and_choice(
         assert [picture(png) for png in row["shown"]] == [pictures[item]]
         assert row["answer"] == few_questions.answer[item]
         assert row["text"] == row["options"][row["answer"]]
-        similarity = evaluation.similarities.option_similarity[place, item]
+        similarity = evaluation.option_similarity["photos"][place, item]
         assert row["chosen"] == similarity.argmax()
         others = np.delete(similarity, row["answer"])
         assert row["score"] == pytest.approx(similarity[row["answer"]] - others.max(), rel=1e-6)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -221,3 +222,17 @@ def test_decoded_texts_are_those_that_were_encoded(tmp_path: Path) -> None:
         tokenizer = pretrained_tokenizer(open_checkpoint(str(save_checkpoint(kind, tmp_path / kind)), None))
         names = [text.lower() for text in TEXTS[:5]]
         assert tokenizer.decode(tokenizer.encode(names)) == names
+
+
+@pytest.mark.parametrize("kind", ["siglip2", "native", "xlm-r", "nllb"])
+def test_texts_of_published_tokenizers_are_measured_before_they_are_cut(kind: Kind, tmp_path: Path) -> None:
+    tokenizer = pretrained_tokenizer(open_checkpoint(str(save_checkpoint(kind, tmp_path / kind)), None))
+    texts = [*TEXTS, " ".join(TEXTS)]
+    lengths, unknown = tokenizer.measure(texts)
+    tokens = tokenizer.encode(texts)
+    filled = np.where(tokens != tokenizer.pad_id, np.arange(1, tokens.shape[1] + 1), 0).max(axis=1)
+    np.testing.assert_array_equal(np.minimum(lengths, tokenizer.context_length), filled)
+    assert lengths[-1] > tokenizer.context_length
+    assert (unknown <= lengths - tokenizer.marks).all()
+    if kind == "native":  # its vocabulary falls back to bytes, and names its end mark as the unknown token
+        assert not unknown.any()

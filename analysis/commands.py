@@ -1,0 +1,58 @@
+"""What the commands of this package share: how their command lines look, and how they say what is wrong in one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+class CommandError(Exception):
+    """What is missing or wrong, and what would be right, in one line."""
+
+
+def command_parser(module: str, doc: str | None) -> argparse.ArgumentParser:
+    """A parser for ``python -m module``: the first paragraph of ``doc`` says what it does, the rest gives examples."""
+    description, _, examples = (doc or "").partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def run_command(
+    module: str,
+    parser: argparse.ArgumentParser,
+    work: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Parse ``arguments`` and do the ``work``. Returns its exit code; 2, after one line, for a mistake in the input."""
+    options = parser.parse_args(arguments)
+    try:
+        return work(options)
+    except CommandError as error:
+        print(f"{module}: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{module}: {where}{error.strerror or error}", file=sys.stderr)
+    return 2
+
+
+def study_folder(run: str) -> Path:
+    """The folder ``run`` if it is a study's.
+
+    Raises:
+        CommandError: naming the nearest study, if there is one.
+    """
+    folder = Path(run).expanduser()
+    if (folder / "config.yaml").is_file():
+        return folder
+    studies = {str(path.parent) for place in (folder.parent, Path("runs")) for path in place.glob("*/config.yaml")}
+    named = sorted(study for study in studies if Path(study).name == folder.name)
+    near = named or difflib.get_close_matches(str(folder), sorted(studies), 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise CommandError(f"no study in {run}: {hint}a study's folder holds config.yaml")
