@@ -105,7 +105,7 @@ def pairs(data: StudyData) -> Figure:
         caption(
             figure,
             f"{data.name}, complete trials. Left: the standard deviation over trials of what a pair adds to both of its choices, 95 % "
-            "intervals, which touch 0 where there is nothing. Right: medians of the largest pair's trials, not adjusted, and their number.",
+            "intervals; grey: noise may explain it. Right: medians of the largest pair's trials, not adjusted, and their number.",
         )
     return figure
 
