@@ -1,6 +1,6 @@
 """What it takes to prepare pictures: images a second against `datasets` and PIL alone, and memory as rows grow.
 
-    python -m tests.benchmarks.data                 (about ten minutes on two cores)
+    python -m tests.benchmarks.data                 (nine minutes on two cores)
     python -m tests.benchmarks.data --rows 1000 10000 --pictures 256 --rounds 3
 
 Throughput is that of one core, on the same JPEG files of 640 × 480 pixels (blurred noise, of a photograph's size) to 224
