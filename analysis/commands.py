@@ -7,6 +7,10 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.load import StudyData
 
 
 class CommandError(Exception):
@@ -42,12 +46,22 @@ def run_command(
     return 2
 
 
-def study_folder(run: str) -> Path:
-    """The folder ``run`` if it is a study's.
+def open_study(run: str) -> StudyData:
+    """The study in the folder ``run``.
 
     Raises:
-        CommandError: naming the nearest study, if there is one.
+        CommandError: if it is no study's folder, naming the nearest, or a file that all frames need cannot be read.
     """
+    folder = _study_folder(run)
+    from analysis.load import load_study
+
+    try:
+        return load_study(folder)
+    except ValueError as error:
+        raise CommandError(" ".join(str(error).split())) from None
+
+
+def _study_folder(run: str) -> Path:
     folder = Path(run).expanduser()
     if (folder / "config.yaml").is_file():
         return folder

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.commands import CommandError, command_parser, open_study, run_command
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,22 +29,12 @@ _FOLDER = "comparison"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (ValueError, OSError) as error:
-        print(f"analysis.compare: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return run_command("analysis.compare", _parser(), _run, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    usage = "python -m analysis.compare [RUN ...] [--group NAME RUN [RUN ...]] ... [--to FOLDER] [--json]"
-    parser = argparse.ArgumentParser(
-        prog="analysis.compare",
-        usage=usage,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("analysis.compare", __doc__)
+    parser.usage = "%(prog)s [RUN ...] [--group NAME RUN [RUN ...]] ... [--to FOLDER] [--json]"
     parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of studies, each a group of its own")
     parser.add_argument(
         "--group",
@@ -96,30 +88,31 @@ def _run(options: argparse.Namespace) -> int:
 def _groups(options: argparse.Namespace) -> Groups:
     """The studies by group, loaded.
 
-    Raises ValueError, in one line, if there are none, a folder is no study, or one is named twice.
+    Raises:
+        CommandError: if there are none, a folder is no study, one is named twice, or they do not compare.
     """
     named: dict[str, list[str]] = {}
     for name, *paths in options.group:
         if not paths:
-            raise ValueError(f"--group {name}: name the folders of its runs after it")
+            raise CommandError(f"--group {name}: name the folders of its runs after it")
         named.setdefault(name, []).extend(paths)
     paths = [*options.runs, *(path for group in named.values() for path in group)]
     if not paths:
-        raise ValueError("name the folders of one or more studies, for example runs/emoji-clip")
+        raise CommandError("name the folders of one or more studies, for example runs/emoji-clip")
     places = [Path(path).resolve() for path in paths]
     for path, place in zip(paths, places, strict=True):
-        if not (place / "config.yaml").is_file():
-            raise ValueError(f"{path} is no study: it has no config.yaml")
         if places.count(place) > 1:
-            raise ValueError(f"{path} is named more than once")
-    from analysis.comparison import check_comparable, labels
-    from analysis.load import load_study
+            raise CommandError(f"{path} is named more than once")
+    alone = [open_study(path) for path in options.runs]
+    from analysis.comparison import common_reference, labels
 
-    alone = [load_study(path) for path in options.runs]
     groups = {name: [study] for name, study in zip(labels(alone), alone, strict=True)}
     for name, members in named.items():
-        groups[f"--group {name}" if name in groups else name] = [load_study(path) for path in members]
-    check_comparable(groups)
+        groups[f"--group {name}" if name in groups else name] = [open_study(path) for path in members]
+    try:
+        common_reference(groups)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
     return groups
 
 

@@ -201,9 +201,15 @@ def weights_of(weighting: Mapping[str, Any], teacher_map: pd.Series) -> dict[str
     if kind == "difficulty":
         raw = np.maximum(1 - teacher_map, _HARDEST) ** float(weighting.get("gamma", 0.0))
     elif kind == "free":
-        raw = np.exp(pd.Series(logits, dtype=float).reindex(teacher_map.index))
+        return free_weights(logits)
     else:
         raw = pd.Series(1.0, index=teacher_map.index)
+    return dict((raw / raw.mean()).items())
+
+
+def free_weights(logits: Mapping[str, float]) -> dict[str, float]:
+    """The weights w = L·softmax(z) of L languages, whose mean is 1."""
+    raw = np.exp(pd.Series(logits, dtype=float) - max(logits.values(), default=0.0))
     return dict((raw / raw.mean()).items())
 
 

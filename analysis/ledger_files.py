@@ -70,7 +70,6 @@ class TeacherFile(Record):
     family: str
     parameters: int
     scores: TeacherScores
-    chance: float | dict[str, float] | None = None  # of several sets by their names
     random_student: Scores | None = None
     encoding: Encoding | None = None
 

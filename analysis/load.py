@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.confirmation import Confirmed, confirm
-from analysis.files import write_atomically
+from analysis.files import without_nan, write_atomically
 from analysis.ledger_files import (
     Encoding,
     Numbers,
@@ -60,15 +59,14 @@ _LANGUAGE_COLUMNS = {"trial": "str", "split": "str", "set": "str", "language": "
 class Teacher:
     """The teacher. ``metrics`` by split: validation, and test once it is scored.
 
-    ``random_student`` has the validation metrics of a student of random weights, ``chance`` is the accuracy of guessing
-    in VQA, and ``encoding`` what it takes teacher and student to encode; None where a study did not record it.
+    ``random_student`` has the validation metrics of a student of random weights, and ``encoding`` what it takes teacher
+    and student to encode; None where a study did not record it.
     """
 
     family: str
     parameters: int
     metrics: dict[str, dict[str, float]]
     random_student: dict[str, float] | None = None
-    chance: float | None = None
     encoding: Encoding | None = None
 
 
@@ -138,8 +136,9 @@ def load_study(path: str | Path) -> StudyData:
     if ledger or unreadable or (study / "teacher.json").exists():
         file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
+        untrained = as_numbers(file.random_student.summary) if file.random_student else None
         summaries = {split: as_numbers(scores.summary) for split, scores in scored.items() if scores}
-        teacher = Teacher(file.family, file.parameters, summaries, _random_student(file), _chance(file), file.encoding)
+        teacher = Teacher(file.family, file.parameters, summaries, untrained, file.encoding)
         language_rows = _language_rows("teacher", scored)
     for trial in ledger:
         validation = trial.result.scores.validation if trial.result else None
@@ -219,7 +218,7 @@ def write_results(data: StudyData) -> None:
     """
     folder = data.path / "results"
     folder.mkdir(exist_ok=True)
-    text = json.dumps(_without_nan(front(data)), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(without_nan(front(data)), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "trials.parquet", data.trials.to_parquet())
     write_atomically(folder / "languages.parquet", data.by_language.to_parquet())
     write_atomically(folder / "front.json", f"{text}\n".encode())
@@ -235,21 +234,6 @@ def _read_trials(folder: Path) -> tuple[list[TrialFiles], list[dict[str, Any]]]:
             row = {"trial": path.name, "number": int(path.name), "state": "unreadable", "reason": str(error)}
             unreadable.append({**row, "strategy": "", "recipe": "{}", "feasible": False, "on_front": False})
     return ledger, unreadable
-
-
-def _chance(file: TeacherFile) -> float | None:
-    """The accuracy of guessing; of several sets there is not one number."""
-    return file.chance if isinstance(file.chance, float) else None
-
-
-def _random_student(file: TeacherFile) -> dict[str, float] | None:
-    if file.random_student is None:
-        return None
-    found = as_numbers(file.random_student.summary)
-    of_teacher = as_numbers(file.scores.validation.summary).get("vqa_accuracy", math.nan)
-    if (chance := _chance(file)) is not None and of_teacher > chance:
-        found["vqa_lift_kept"] = (found.get("vqa_accuracy", math.nan) - chance) / (of_teacher - chance)
-    return found
 
 
 def _trial_row(trial: TrialFiles, constraints: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -305,12 +289,3 @@ def _frame(
     for name in [name for name in _TIMES if name in frame]:  # what is no time is missing
         frame[name] = pd.to_datetime(frame[name], format="ISO8601", utc=True, errors="coerce")
     return frame.astype(columns)
-
-
-def _without_nan(value: Any) -> Any:
-    """``value`` with null for NaN and infinities, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

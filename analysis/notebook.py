@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, command_parser, run_command, study_folder
+from analysis.commands import CommandError, command_parser, open_study, run_command
 from analysis.sections import SECTIONS, Section
 
 if TYPE_CHECKING:
@@ -49,15 +49,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
-    folder = study_folder(options.run)
-    from analysis.load import load_study
+    data = open_study(options.run)
     from analysis.overview import state, troubles
 
-    try:
-        data = load_study(folder)
-    except ValueError as error:
-        raise CommandError(" ".join(str(error).split())) from None
-    path = folder / "report" / "study.ipynb"
+    path = data.path / "report" / "study.ipynb"
     path.parent.mkdir(exist_ok=True)
     if not options.overwrite:
         _refuse_edited(path)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.confirmation import Confirmed, confirm
 from analysis.examples import Example, read_examples, thumbnail
+from analysis.files import without_nan
 from analysis.load import StudyData
 from analysis.page import data_url, render
 from analysis.units import shown
@@ -79,7 +80,7 @@ class RecipeReport:
             "examples": [example.as_json() for example in self.examples],
             "notes": self.notes,
         }
-        return {name: _known(value) for name, value in found.items()}
+        return {name: without_nan(value) for name, value in found.items()}
 
 
 def gather(data: StudyData, trial: str) -> RecipeReport:
@@ -188,12 +189,3 @@ def _number(cell: Any) -> str:
 
 def _is_missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _known(value: Any) -> Any:
-    """``value`` with None for numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: _known(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_known(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, command_parser, run_command, study_folder
+from analysis.commands import CommandError, command_parser, open_study, run_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,20 +57,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    folder = study_folder(options.run)
-    from analysis.load import load_study
-
-    try:
-        data = load_study(folder)
-    except ValueError as error:
-        raise CommandError(" ".join(str(error).split())) from None
+    data = open_study(options.run)
     trial = find_trial(data, options.trial)
     from analysis.files import write_atomically
     from analysis.recipe_report import figures, gather, page
     from analysis.style import save
 
     report = gather(data, trial)
-    target = folder / "report" / f"trial-{trial}"
+    target = data.path / "report" / f"trial-{trial}"
     target.parent.mkdir(exist_ok=True)
     pictures = {}
     for name, figure in figures(report).items():

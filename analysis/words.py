@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from analysis.languages import free_weights
 
 STRATEGIES = {
     "fd": "feature distillation",
@@ -90,16 +91,9 @@ def _languages(recipe: Mapping[str, Any]) -> Iterator[str]:
         effect = f": those that the teacher reads {more} weigh more" if gamma else ""
         yield f"Languages weigh by difficulty, γ = {_number(gamma)}{effect}."
     elif kind == "free":
-        weights = _mean_one(weighting.get("logits", {}))
+        weights = free_weights(weighting.get("logits", {}))
         named = ", ".join(f"{language} {weight:.2f}" for language, weight in weights.items())
         yield f"Languages weigh by searched weights: {named}."
-
-
-def _mean_one(logits: Mapping[str, float]) -> dict[str, float]:
-    """Weights w = L·softmax(z) of L languages, whose mean is 1."""
-    highest = max(logits.values(), default=0.0)
-    raw = {language: math.exp(logit - highest) for language, logit in logits.items()}
-    return {language: value * len(raw) / sum(raw.values()) for language, value in raw.items()}
 
 
 def _optimiser(recipe: Mapping[str, Any]) -> Iterator[str]:

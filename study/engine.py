@@ -35,7 +35,7 @@ from trainables.config import TeacherConfig
 from trainables.data.cluster import has_several_nodes
 from trainables.data.report import REPORT
 from trainables.data.sets import key_of
-from trainables.evaluation.summary import accuracies_of
+from trainables.evaluation.summary import accuracies_of, with_lift
 from trainables.models.checkpoint import CheckpointError
 from trainables.models.spec import ModelSpec
 
@@ -140,13 +140,16 @@ class _Stages:
                 scores, chance, student, student_parameters = stages.run(
                     "score_teacher", teacher, prepared, progress=advance
                 )
+                accuracies = accuracies_of(scores["summary"], chance)
+                _refuse_a_teacher_that_guesses(config.teacher, accuracies, chance)
                 landmarks = stages.run("landmarks", teacher, prepared, student, progress=advance)
-            _refuse_a_teacher_that_guesses(config.teacher, accuracies_of(scores["summary"], chance), chance)
+                untrained = landmarks["random_student"]
+                untrained["summary"] = with_lift(untrained["summary"], accuracies, chance)
             progress.note(f"Students: {_sizes(student)}")
             self._described = {
                 "family": config.teacher.family,
                 "parameters": scores["parameters"],
-                "chance": chance.get("", chance),  # of several sets by their names
+                "chance": chance,  # by the names of the sets
                 "folder": str(teacher),
                 **_origin(config.teacher, teacher),
                 **landmarks,

@@ -96,8 +96,8 @@ def language_scores(data: StudyData, trial: str, split: str = "validation") -> p
     retrieval is mAP, the mean of both directions.
     """
     table = pd.DataFrame({"language": list(data.languages)})
+    scores = over_sets(data)
     for name, suffix in ((trial, ""), ("teacher", "_teacher")):
-        scores = over_sets(data)
         of_name = (scores["trial"] == name) & (scores["split"] == split)
         rows = scores[of_name].drop_duplicates("language").set_index("language").reindex(table["language"])
         table[f"retrieval{suffix}"] = 100.0 * rows[["map_i2t", "map_t2i"]].mean(axis=1, skipna=False).to_numpy()

@@ -46,7 +46,7 @@ class StudyFolder:
             "family": "clip",
             "parameters": 6_100_000,
             "scores": scores,
-            "chance": 0.25,
+            "chance": {"": 0.25},
             "random_student": self.scores(0.02, 1.0, lift=0.0),
             "encoding": {"device": "a CPU", "threads": 2, "precision": "fp32", "teacher": costs, "student": student},
         }

@@ -88,7 +88,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
     (other / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     cases = {
         (): "name the folders of one or more studies",
-        (str(tmp_path),): "is no study: it has no config.yaml",
+        (str(tmp_path),): "no study in ",
         (str(one), str(one / ".." / "one")): "is named more than once",
         (str(one), str(other)): "objectives differ: ",
         ("--group", "a"): "--group a: name the folders of its runs after it",

@@ -108,7 +108,7 @@ def ended_study(folder: Path, **states: str) -> list[str]:
             last = {}
         ledger.finish(record, state, f"{state}: [/tmp] is [bold]full[/bold]" if state == "failed" else None, last)  # type: ignore[arg-type]
     write_text(ledger.folder / "config.yaml", dump_config(config))
-    teacher = {"family": "clip", "parameters": 9, "chance": 0.25, "folder": "x", "scores": {"validation": scores}}
+    teacher = {"family": "clip", "parameters": 9, "chance": {"": 0.25}, "folder": "x", "scores": {"validation": scores}}
     write_json(ledger.folder / "teacher.json", teacher)
     write_report(ledger.folder)
     return arguments

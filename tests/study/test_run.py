@@ -60,8 +60,12 @@ def test_a_study_runs_from_its_configuration_to_a_front(finished: tuple[Study, O
     assert teacher["family"] == "clip"
     for split in ("validation", "test"):
         assert set(teacher["scores"][split]["languages"]) == {"en", "es", "tr"}
-        assert teacher["scores"][split]["summary"]["vqa_accuracy"] > teacher["chance"]
+        assert teacher["scores"][split]["summary"]["vqa_accuracy"] > teacher["chance"][""]
+    untrained, chance = teacher["random_student"]["summary"], teacher["chance"][""]
     assert set(teacher["random_student"]["languages"]) == {"en", "es", "tr"}
+    accuracy = teacher["scores"]["validation"]["summary"]["vqa_accuracy"]
+    kept = (untrained["vqa_accuracy"] - chance) / (accuracy - chance)
+    assert untrained["vqa_lift_kept"] == pytest.approx(kept)
     assert teacher["encoding"]["student"]["image_flops"] < teacher["encoding"]["teacher"]["image_flops"]
 
     for matrix in teacher["scores"]["validation"]["consistency"].values():
