@@ -35,7 +35,7 @@ class Budget:
         self._failed_in_a_row = 0
         self._refused_in_a_row = 0
         self._front: list[list[float]] = []
-        self._hypervolume = 0.0
+        self.hypervolume = 0.0  # of the feasible front so far
         self.idle = 0  # trials that ended since the last one that made the hypervolume grow
 
     def save(self) -> None:
@@ -77,8 +77,8 @@ class Budget:
             return False
         values = np.asarray([*self._front, [metrics[name] for name in directions]])
         self._front = values[nondominated(values, directions)].tolist()
-        before, self._hypervolume = self._hypervolume, hypervolume(self._front, directions, self._reference)
-        return self._hypervolume > before
+        before, self.hypervolume = self.hypervolume, hypervolume(self._front, directions, self._reference)
+        return self.hypervolume > before
 
 
 def was_refused(result: Result) -> bool:

@@ -16,11 +16,13 @@ from study.budget import Budget
 from study.checks import surroundings
 from study.config import StudyConfig
 from study.confirmation import Confirmations, due
-from study.environment import concurrent_trials, describe_environment, ray_cluster
+from study.environment import concurrent_trials, dashboard_url, describe_environment, ray_cluster
 from study.errors import UserError
 from study.foresight import Foresight
+from study.last_words import last_words
 from study.ledger import Ledger, TrialRecord
 from study.progress import Progress
+from study.ray_metrics import RayMetrics
 from study.results import print_time, withdraw_report, write_report
 from study.samplers import open_storage
 from study.search_stage import Search
@@ -72,18 +74,23 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             progress.note(message)
 
     def lost(reason: str) -> None:
+        say_no_more()
         progress.close()
         progress.note(f"study.run: {reason}; {ledger.what_is_kept()}")
 
     withdraw_report(ledger.folder)
     write_json(ledger.folder / "environment.json", describe_environment())
-    with progress.shown():
+    unheard = f"study.run: ended from outside, or by Ray; what had finished is kept in {ledger.folder}"
+    with last_words(f"{unheard}. The same command goes on from there.", terminal) as say_no_more, progress.shown():
         with ExitStack() as stack:
             trackers = Trackers.open(config, ledger.folder)
             stack.callback(trackers.close)
             trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
                 available = stack.enter_context(ray_cluster(plan.address, config.resources, lost))
+            if url := dashboard_url():
+                progress.note(f"Ray dashboard: {url}")
+            progress.note(f"Optuna dashboard: python -m study.dashboard {ledger.folder}")
             spent = _Stages(plan, trials, trackers, progress, available).run()
         remove_left_overs(ledger.folder)  # Ray is down: what outlived a killed run has written its last
         with progress.stage("report"):
@@ -114,8 +121,9 @@ class _Stages:
     def run(self) -> dict[str, float]:
         """Returns the seconds of this run's trainings, by what they were spent on."""
         inputs = self._prepare()
-        runner = TrialRunner(self._config, self._ledger, inputs, self._concurrent)
-        self._search(runner, inputs)
+        metrics = RayMetrics(self._config)
+        runner = TrialRunner(self._config, self._ledger, inputs, self._concurrent, metrics)
+        self._search(runner, inputs, metrics)
         self._confirm(runner)
         self._test(inputs)
         return runner.spent
@@ -178,14 +186,14 @@ class _Stages:
         for leak in leaks:
             self._progress.note(f"{leak}: {path}")
 
-    def _search(self, runner: TrialRunner, inputs: Inputs) -> None:
+    def _search(self, runner: TrialRunner, inputs: Inputs, metrics: RayMetrics) -> None:
         config = self._config
         reference = reference_point(inputs.teacher_scores["summary"], config.search.directions)
         budget = Budget(config.search, self._ledger, reference)
         foresight = Foresight(
             config.search.limits, inputs.student, inputs.student_parameters, inputs.teacher, config.training.steps
         )
-        search = Search(config, self._trials, budget, foresight, self._progress, self._trackers)
+        search = Search(config, self._trials, budget, foresight, self._progress, self._trackers, metrics)
         if not search.is_over:
             with self._progress.stage("search"):
                 runner.run(search, search.scheduler)

@@ -32,6 +32,7 @@ _PROCESS_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # for Ray's dashboard: trials as named Train runs
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
@@ -227,6 +228,14 @@ def ray_cluster(
             yield available
     finally:
         ray.shutdown()
+
+
+def dashboard_url() -> str | None:
+    """Where the dashboard of the Ray that this process is connected to is served, None without one."""
+    from ray._private.worker import get_dashboard_url
+
+    found = get_dashboard_url()
+    return f"http://{found}" if found else None
 
 
 def _end(owns_ray: bool, lost: Callable[[str], None], reason: str) -> None:

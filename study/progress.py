@@ -25,6 +25,7 @@ class SearchState:
     ended: dict[str, int] = field(default_factory=dict)  # how many, by how they ended
     front: int = 0
     best: dict[str, float] = field(default_factory=dict)  # by objective, among feasible complete trials
+    hypervolume: float = 0.0
 
     @property
     def done(self) -> int:

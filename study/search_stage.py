@@ -13,6 +13,7 @@ from study.config import SearchConfig, StudyConfig
 from study.foresight import Foresight
 from study.ledger import State, TrialRecord
 from study.progress import Progress, SearchState
+from study.ray_metrics import RayMetrics
 from study.scheduler import MultiObjectiveHalving
 from study.tracking import Trackers
 from study.trials import Trials
@@ -29,6 +30,7 @@ class Search:
         foresight: Foresight,
         progress: Progress,
         trackers: Trackers,
+        metrics: RayMetrics,
     ) -> None:
         self._config = config
         self._trials = trials
@@ -36,6 +38,7 @@ class Search:
         self._foresight = foresight
         self._progress = progress
         self._trackers = trackers
+        self._metrics = metrics
         self._shown = SearchState(total=config.search.trials)
         self._waiting = list(trials.unfinished)
         self._under_way = len(trials.unfinished)
@@ -88,7 +91,9 @@ class Search:
         ended = len(self._trials.finished)
         if ended != self._shown.done:
             self._shown = self._summed_up()
-        self._progress.search(replace(self._shown, running=running))
+        state = replace(self._shown, running=running)
+        self._progress.search(state)
+        self._metrics.search(state)
 
     def _summed_up(self) -> SearchState:
         search = self._config.search
@@ -97,7 +102,8 @@ class Search:
             for (name, way), column in zip(search.directions.items(), zip(*self._scores, strict=True), strict=False)
         }
         members = int(nondominated(self._scores, search.directions).sum())
-        return SearchState(search.trials + self._refused, 0, dict(self._states), members, best)
+        total = search.trials + self._refused
+        return SearchState(total, 0, dict(self._states), members, best, self._budget.hypervolume)
 
     def _over(self) -> str | None:
         return self._budget.over(self._under_way)

@@ -21,6 +21,7 @@ from study.data_config import CONTROL_LANGUAGE
 from study.environment import TRIAL_RESOURCE, interrupt
 from study.ledger import Ledger, State, TrialRecord
 from study.ray_mends import fail_one_trial_when_memory_runs_out
+from study.ray_metrics import RayMetrics
 from study.search import Recorder, RecordSearcher, Source
 from study.stages import Prepared
 from trainables.config import Paths, TrialPlan
@@ -48,8 +49,11 @@ class Inputs:
 class TrialRunner:
     """Runs what a `Source` hands out, so many at once."""
 
-    def __init__(self, config: StudyConfig, ledger: Ledger, inputs: Inputs, concurrent: int) -> None:
+    def __init__(
+        self, config: StudyConfig, ledger: Ledger, inputs: Inputs, concurrent: int, metrics: RayMetrics
+    ) -> None:
         self._config = config
+        self._metrics = metrics
         self._ledger = ledger
         self._inputs = inputs
         self._concurrent = concurrent
@@ -68,7 +72,7 @@ class TrialRunner:
         folder = self._ledger.folder
         remove_left_overs(folder)
         ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
-        timed = _Timed(source, self.spent)
+        timed = _Timed(source, self.spent, self._metrics)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
         recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
         signal.signal(signal.SIGINT, interrupt)
@@ -159,19 +163,24 @@ def remove_left_overs(folder: Path) -> None:
 
 
 class _Timed:
-    """A source that adds up what its trainings spent their time on."""
+    """A source that adds up what its trainings spent their time on, and counts what they were trained on."""
 
-    def __init__(self, source: Source, spent: dict[str, float]) -> None:
+    def __init__(self, source: Source, spent: dict[str, float], metrics: RayMetrics) -> None:
         self._source = source
         self._spent = spent
         self._began: dict[TrialRecord, float] = {}
-        self.reported, self.changed, self.place = source.reported, source.changed, source.place
+        self._metrics = metrics
+        self.changed, self.place = source.changed, source.place
 
     def next(self) -> TrialRecord | None:
         record = self._source.next()
         if record is not None:
             self._began[record] = time.monotonic()
         return record
+
+    def reported(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
+        self._source.reported(record, report)
+        self._metrics.reported(record)
 
     def ended(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
         wall, timing = time.monotonic() - self._began.pop(record), last.get("timing", {})

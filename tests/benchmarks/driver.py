@@ -34,6 +34,7 @@ from study.config import StudyConfig, load_config, storage_url
 from study.foresight import Foresight
 from study.ledger import Ledger, TrialRecord
 from study.progress import Progress
+from study.ray_metrics import RayMetrics
 from study.samplers import open_storage
 from study.search_stage import Search
 from study.tracking import Trackers
@@ -74,7 +75,8 @@ class Driver:
         budget = Budget(config.search, self._ledger, reference_point(_TEACHER, config.search.directions))
         foresight = Foresight(config.search.limits, _student(config), _PARAMETERS, folder, config.training.steps)
         self._progress = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the driver lives
-        self._search = Search(config, kept, budget, foresight, Progress(self._progress), Trackers([]))
+        shown = Progress(self._progress)
+        self._search = Search(config, kept, budget, foresight, shown, Trackers([]), RayMetrics(config))
         self._running: list[TrialRecord] = []
 
     def close(self) -> None:

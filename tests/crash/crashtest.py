@@ -79,7 +79,9 @@ def crash(kills: Sequence[Kill], seed: int, place: Path, trials: int) -> tuple[l
             finally:
                 subject.end()
             hits += subject.hits
-            violations += [f"study {number}: {violation}" for violation in subject.violations]
+            for violation in subject.violations:
+                violations.append(f"study {number}: {violation}")
+                print(f"VIOLATED: {violations[-1]}", flush=True)
             if not subject.violations:
                 shutil.rmtree(folder)
             number += 1

@@ -125,6 +125,7 @@ MOMENTS = (
     ),
 )
 _WITHOUT_WORKERS = ("start", "report", "results half written")
+_WITHOUT_RAY = ("report", "results half written")  # it is down by then
 
 
 def all_kills() -> list[Kill]:
@@ -133,5 +134,6 @@ def all_kills() -> list[Kill]:
         Kill(moment, kind)
         for moment in MOMENTS
         for kind in KINDS
-        if kind != "worker" or moment.name not in _WITHOUT_WORKERS
+        if (kind != "worker" or moment.name not in _WITHOUT_WORKERS)
+        and (kind != "ray" or moment.name not in _WITHOUT_RAY)
     ]

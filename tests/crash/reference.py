@@ -17,6 +17,7 @@ from typing import Any
 from study.checks import checked_space
 from study.config import StudyConfig, load_config
 from study.ledger import Ledger, TrialRecord
+from study.ray_metrics import RayMetrics
 from study.stages import Stages, mapped_teacher_layers
 from study.trial_runner import Inputs, TrialRunner
 from trainables.config import TrialPlan
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     study, *trainings = (Path(argument) for argument in arguments)
     config = load_config(str(study / "config.yaml"))
     ledger = Ledger(study)
-    runner = TrialRunner(config, ledger, _inputs(config), concurrent=1)
+    runner = TrialRunner(config, ledger, _inputs(config), 1, RayMetrics(config))
     known = [again for record in ledger.records() for again in (record, *ledger.confirmations(record))]
     found = {str(record.folder): _reports(runner, record) for record in known if record.folder in trainings}
     print(json.dumps(found))

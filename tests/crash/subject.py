@@ -29,6 +29,7 @@ _SETTINGS = (
 _VANISH = 30.0  # seconds after which no process that writes to a study may have outlived its driver
 _FADE = 120.0  # seconds after which nothing of a killed run may be alive: Ray's agents wait for their servers
 _NOTICE = 45.0  # seconds within which a driver must notice that its Ray is gone: Ray's start waits for 30
+_LAST_WORDS = 10.0  # seconds within which the terminal says why a driver is gone
 _STALLED = 900.0  # seconds in which a study that is left alone comes to its end
 _LOOK_BACK = 1.0  # seconds, at runs that were killed
 _LOOK_AGAIN = 0.02  # seconds, at the present one
@@ -194,12 +195,8 @@ class Subject:
             self._check(is_running=False)
             return "hung"
         outcome = f"driver ended with {code}"
-        if (
-            kill.kind == "ray"
-            and code != 0
-            and not any(line.startswith("study.run:") for line in run.said().splitlines())
-        ):
-            self._found.append(f"the driver ended with {code} after its Ray was killed, and did not say why")
+        if kill.kind != "all" and code != 0 and not _says_why(run):
+            self._found.append(f"the driver ended with {code} after a kill of {kill.kind}, and nobody said why")
         self._fading[run] = time.monotonic()
         if kill.kind == "driver" and self.chance.random() < 0.5:
             # The next run begins at once, while trials of this one may still be alive.
@@ -268,6 +265,16 @@ class Subject:
                 if alone != {name: line[name] for name in COMPARED}:
                     name = Path(folder).relative_to(self._study.folder)
                     self._found.append(f"{name} differs at step {line['step']} from the same one without interruption")
+
+
+def _says_why(run: Run) -> bool:
+    """Whether a run that has ended early has a line about it, which may come some moments after its end."""
+    until = time.monotonic() + _LAST_WORDS
+    while not (said := any(line.startswith("study.run:") for line in run.said().splitlines())):
+        if time.monotonic() > until:
+            break
+        time.sleep(_LOOK_AGAIN)
+    return said
 
 
 def _changes(folder: Path) -> dict[Path, int]:
