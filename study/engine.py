@@ -25,6 +25,7 @@ from study.results import print_time, withdraw_report, write_report
 from study.samplers import open_storage
 from study.search_stage import Search
 from study.selection import front
+from study.shared_folders import check_shared
 from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
 from study.trial_runner import Inputs, TrialRunner, remove_left_overs
@@ -84,6 +85,8 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
                 available = stack.enter_context(ray_cluster(plan.address, config.resources, lost))
+                if plan.address is not None:
+                    check_shared(ledger.folder)
             spent = _Stages(plan, trials, trackers, progress, available).run()
         remove_left_overs(ledger.folder)  # Ray is down: what outlived a killed run has written its last
         with progress.stage("report"):
