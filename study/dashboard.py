@@ -125,17 +125,17 @@ def _open(config: StudyConfig, folder: Path) -> tuple[RDBStorage, int]:
         raise UserError(f"no study in {folder}: there is no study.json; python -m study.run begins one")
 
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
+
+    from study.database import open_database, readable_errors
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    setting = config.storage.optuna
+    storage = open_database(setting, url, skip_compatibility_check=True, skip_table_creation=True)
     try:
-        storage = optuna.storages.RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
-        return storage, storage.get_study_id_from_name(Ledger(folder).study_name)
+        with readable_errors(setting):
+            return storage, storage.get_study_id_from_name(Ledger(folder).study_name)
     except KeyError:
-        raise UserError(f"storage.optuna: {config.storage.optuna} holds no study {config.name}") from None
-    except (ImportError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        # Its own message may hold the URL with a password.
-        raise UserError(f"storage.optuna: {config.storage.optuna} cannot be read: {type(error).__name__}") from None
+        raise UserError(f"storage.optuna: {setting} holds no study {config.name}") from None
 
 
 def read_only(app: WSGIApplication) -> WSGIApplication:

@@ -27,6 +27,7 @@ from study.results import print_time, withdraw_report, write_report
 from study.samplers import open_storage
 from study.search_stage import Search
 from study.selection import front
+from study.shared_folders import check_shared
 from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
 from study.trial_runner import Inputs, TrialRunner, remove_left_overs
@@ -88,6 +89,8 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
                 available = stack.enter_context(ray_cluster(plan.address, config.resources, lost))
+                if plan.address is not None:
+                    check_shared(ledger.folder)
             if url := dashboard_url():
                 progress.note(f"Ray dashboard: {url}")
             progress.note(f"Optuna dashboard: python -m study.dashboard {ledger.folder}")

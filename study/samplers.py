@@ -30,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.pareto import Direction, nondomination_rank
 from study.config import SearchConfig, StudyConfig
+from study.database import open_database, readable_errors
 from study.errors import UserError
 
 T = TypeVar("T")
@@ -127,12 +128,11 @@ def open_storage(config: StudyConfig, url: str, study_name: str) -> optuna.Study
     optuna.logging.enable_propagation()
     search = config.search
     directions = ["maximize" if way == "maximise" else "minimize" for way in search.objectives.values()]
-    try:
-        study = optuna.create_study(storage=url, study_name=study_name, directions=directions, load_if_exists=True)
+    setting = config.storage.optuna
+    storage = open_database(setting, url)
+    with readable_errors(setting):
+        study = optuna.create_study(storage=storage, study_name=study_name, directions=directions, load_if_exists=True)
         study.set_metric_names(list(search.objectives))
-    except (ImportError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        # Its own message may hold the URL with a password.
-        raise UserError(f"storage.optuna: {config.storage.optuna} cannot be opened: {type(error).__name__}") from None
     try:
         study.sampler = make_sampler(search, config.seed, len(study.get_trials(deepcopy=False)))
     except ImportError as error:

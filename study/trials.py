@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from analysis.metric_names import of_set
 from analysis.pareto import violation
@@ -88,15 +88,33 @@ class Trials:
         """
         known = patiently(lambda: self.study.get_trials(deepcopy=False))
         missing = list(points[len(known) :]) if all("source" in frozen.user_attrs for frozen in known) else []
-        for point in missing:
-            patiently(lambda p=point: self.study.enqueue_trial(p.params, user_attrs={"source": p.source}))  # type: ignore[misc]
+        for number, point in enumerate(missing, len(known)):
+            patiently(lambda p=point, n=number: self._put_down(p, n))  # type: ignore[misc]
         return missing
+
+    def _put_down(self, point: StartingPoint, number: int) -> None:
+        """Make a point the trial of this number; a call whose answer was lost on its way may be made again."""
+        if len(self.study.get_trials(deepcopy=False)) == number:
+            self.study.enqueue_trial(point.params, user_attrs={"source": point.source})
 
     def ask(self) -> TrialRecord:
         """A new trial, proposed by the sampler and written down before anything runs."""
-        trial = patiently(self.study.ask)
+        is_again = False
+
+        def ask_once() -> optuna.Trial | FrozenTrial:
+            nonlocal is_again
+            trial = self._unheard() if is_again else None
+            is_again = True
+            return trial or self.study.ask()
+
+        trial = patiently(ask_once)
         self._optuna_ids[trial.number] = trial._trial_id
         return patiently(lambda: self._begin(trial._trial_id, trial.number))
+
+    def _unheard(self) -> FrozenTrial | None:
+        """A trial that the storage began for a call whose answer was lost on its way."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return next((frozen for frozen in running if frozen.number not in self._optuna_ids), None)
 
     def finish(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> None:
         """Write down how a trial ended, then tell Optuna; ``last`` is its last report, empty if there is none."""

@@ -171,7 +171,7 @@ def test_a_study_is_found_by_its_configuration_and_in_a_database_of_the_environm
         (["--set", "storage.path=EMPTY"], ["no study in EMPTY/emoji-clip", "study.json", "study.run"]),
         (["SHOWN", "--set", "storage.optuna=env:ELSEWHERE"], ["env:ELSEWHERE holds no study emoji-clip"]),
         (["SHOWN", "--set", "storage.optuna=env:NO_SUCH"], ["storage.optuna", "NO_SUCH is not set"]),
-        (["SHOWN", "--set", "storage.optuna=env:SECRET"], ["storage.optuna: env:SECRET cannot be read"]),
+        (["SHOWN", "--set", "storage.optuna=env:SECRET"], ["env:SECRET cannot be opened: nothing answers there"]),
         (["SHOWN", "--port", "TAKEN"], ["--port", "already in use", "0 for one that is free"]),
         (["SHOWN", "--port", "70000"], ["--port 70000", "no such port"]),
         (["SHOWN", "--host", "0.0.0.0"], ["--host 0.0.0.0", "no password", "127.0.0.1", "ssh -L"]),

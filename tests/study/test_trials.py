@@ -251,6 +251,34 @@ def test_a_storage_that_does_not_answer_for_a_while_costs_nothing(opened: Opener
     assert [trial.number for trial in trials.study.get_trials()] == [0, second.number]
 
 
+def test_what_was_done_for_a_call_whose_answer_was_lost_is_not_done_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [StartingPoint(f"known {name}", {"strategy": name}, ()) for name in ("dr", "fd")]
+    trials = opened("search.sampler=random")
+
+    def lose_the_answer_of(method: str) -> None:
+        done = getattr(trials.study._storage, method)
+
+        def lost(*arguments: Any, **named: Any) -> Any:
+            monkeypatch.undo()
+            done(*arguments, **named)
+            raise optuna.exceptions.StorageInternalError("the connection is gone")
+
+        monkeypatch.setattr(trials.study._storage, method, lost)
+
+    lose_the_answer_of("create_new_trial")
+    assert trials.start_from(points) == points
+    lose_the_answer_of("set_trial_state_values")
+    first = trials.ask()
+    second = trials.ask()
+    lose_the_answer_of("create_new_trial")
+    third = trials.ask()
+    assert [record.number for record in (first, second, third)] == [0, 1, 2]
+    assert [record.recipe.strategy for record in (first, second)] == ["dr", "fd"]
+    assert [trial.number for trial in trials.study.get_trials()] == [0, 1, 2]
+
+
 def test_a_storage_that_does_not_come_back_ends_the_study_with_what_has_finished(tmp_path: Path) -> None:
     def gone() -> None:
         optuna.load_study(study_name="x", storage=f"sqlite:///{tmp_path / 'nowhere' / 'study.db'}")

@@ -180,16 +180,16 @@ class Study:
 TOLD = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
-def told(study: Study) -> dict[int, FrozenTrial]:
-    """Optuna's trials that were asked for, by number."""
+def told(study: Study, storage: str | None = None) -> dict[int, FrozenTrial]:
+    """Optuna's trials that were asked for, by number; ``storage``: the URL of another storage than the study's own file."""
     name = study.read("study.json")["optuna_study"]
-    opened = optuna.load_study(study_name=name, storage=f"sqlite:///{study.folder / 'study.db'}")
+    opened = optuna.load_study(study_name=name, storage=storage or f"sqlite:///{study.folder / 'study.db'}")
     return {trial.number: trial for trial in opened.get_trials() if trial.state != TrialState.WAITING}
 
 
-def check_that_optuna_and_ledger_agree(study: Study) -> None:
+def check_that_optuna_and_ledger_agree(study: Study, storage: str | None = None) -> None:
     """Every trial has ended in both, and in the same way."""
-    results, trials = study.results(), told(study)
+    results, trials = study.results(), told(study, storage)
     assert set(results) == set(study.recipes()) == set(trials)
     for number, result in results.items():
         assert trials[number].state == TOLD[result["state"]]

@@ -1,0 +1,99 @@
+"""Folders that not all nodes of a cluster see, made by mounting something else over them on one node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from study.shared_folders import Probe, look
+from tests.study.tiny import ROOT
+
+if TYPE_CHECKING:
+    from tests.study.tiny import Study
+
+# Two nodes; where the second one runs, an empty disk of its own lies over each of these folders.
+NODES = """
+import ctypes, os, subprocess, sys
+from ray.cluster_utils import Cluster
+from study.environment import TRIAL_RESOURCE
+
+head = {"num_cpus": 1, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}}
+nodes = Cluster(initialize_head=True, head_node_args=head)
+try:
+    NEW_MOUNTS = 0x20000
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    for folder in sys.argv[1:]:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+    nodes.add_node(num_cpus=1)
+    print(nodes.address, flush=True)
+    sys.stdin.read()
+finally:
+    nodes.shutdown()
+"""
+
+
+@contextmanager
+def nodes_that_do_not_share(folders: list[Path], environment: dict[str, str]) -> Iterator[str]:
+    """The address of a cluster of two nodes."""
+    patient = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}
+    command = [sys.executable, "-c", NODES, *map(str, folders)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment | patient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            assert address, f"the nodes did not start: {process.wait()}"
+            yield address
+        finally:
+            process.stdin.close()
+            process.wait(60)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk over a folder needs root")
+def test_a_folder_that_a_node_does_not_share_is_told_by_its_key_and_the_node_before_anything_slow(study: Study) -> None:
+    runs, shared, cache = (study.place / name for name in ("runs", "shared", "cache"))
+    for folder in (runs, shared, cache):
+        folder.mkdir()
+    study.environment = {**study.environment, "POLYDISTILL_CACHE": str(cache)}
+    with nodes_that_do_not_share([runs, cache], study.environment) as address:
+        for key, what, folder, settings in (
+            ("storage.path", "study folder", runs / "tiny", []),
+            ("POLYDISTILL_CACHE", "cache folder", cache, [f"storage.path={shared}"]),
+        ):
+            outcome = study.start(*settings, address=address).wait()
+            assert outcome.code == 2, study.runs[-1].said()
+            assert "prepare data" not in outcome.errors
+            last = outcome.errors.splitlines()[-1]
+            assert last.startswith(f"study.run: {key}: node {address.partition(':')[0]} does not share the {what} ")
+            assert f" {folder} (" in last
+            assert list(folder.glob(".shared*")) == []
+    assert list(cache.iterdir()) == []
+
+
+def test_a_node_says_what_it_sees_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("study.shared_folders._SEEN_WITHIN", 0.0)
+    (tmp_path / ".shared.12345678").write_text("a word", encoding="utf-8")
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path))
+
+    def seen(key: str, word: str, folder: Path = tmp_path) -> dict[str, str]:
+        return look([Probe(key, "folder", folder / ".shared.12345678", word)], "ab" * 28)
+
+    assert seen("POLYDISTILL_CACHE", "a word") == {}
+    assert (tmp_path / ".shared.12345678.abababab").read_text(encoding="utf-8") == "a word"
+    assert seen("storage.path", "another") == {"storage.path": "it holds other files"}
+    assert seen("storage.path", "a word", tmp_path / "gone") == {"storage.path": "No such file or directory"}
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "own"))
+    assert seen("POLYDISTILL_CACHE", "a word") == {"POLYDISTILL_CACHE": f"its own is {tmp_path / 'own'}"}
