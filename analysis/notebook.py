@@ -125,6 +125,7 @@ def execute(notebook: NotebookNode, folder: Path) -> str | None:
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONSAFEPATH": "1",  # a study's folder is data: no module is imported from it
             "IPYTHONDIR": own,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             "PYTHONWARNINGS": "ignore:IProgress not found",  # of tqdm, which has nothing to show here

@@ -62,6 +62,19 @@ def test_a_section_that_fails_is_named_and_the_rest_is_kept(
     assert not (report / "study.html").exists()
 
 
+def test_a_module_that_lies_in_a_study_is_not_imported(
+    study_folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = study_folder.path / "report"
+    report.mkdir(exist_ok=True)
+    for module in ("pandas.py", "analysis.py"):
+        (report / module).write_text("open('ran', 'w')", encoding="utf-8")
+    code = "import pandas\nfrom analysis.load import load_study\nassert pandas.DataFrame"
+    monkeypatch.setattr(notebook, "SECTIONS", (Section("A", "", code),))
+    assert notebook.main([str(study_folder.path)]) == 0
+    assert not (report / "ran").exists()
+
+
 def test_mistakes_are_told_in_one_line(study_folder: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
     near = study_folder.path.with_name("studio")
     assert notebook.main([str(near)]) == 2
