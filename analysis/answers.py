@@ -79,7 +79,7 @@ def _best(fitted: Fitted, sign: int) -> tuple[str, float, float, float]:
             look(term.levels[place]).label for place in np.argsort(-first) if place != best and first[place] >= 0.1
         ]
         beside = f", but {', '.join(rivals)} may be" if rivals else ""
-        answer = f"Not settled: {name} is best with a probability of {share:.0%}{beside}."
+        answer = f"Not settled: {name} is best with a probability of {100 * share:.0f} %{beside}."
     return (answer, *effect)
 
 

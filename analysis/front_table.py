@@ -29,7 +29,7 @@ def front_table(data: StudyData) -> Html:
             cells[f"{name}, search"] = _interval(row, metric)
             cells[f"{name}, new seeds"] = _interval(row, f"{metric}_confirmed")
             cells[f"{name}, test"] = _number(row[f"{metric}_test"])
-        cells["support"] = "" if np.isnan(row["support"]) else f"{row['support']:.0%}"
+        cells["support"] = "" if np.isnan(row["support"]) else f"{100 * row['support']:.0f} %"
         rows.append(cells)
     frame = pd.DataFrame(rows).fillna("")
     frame = frame.loc[:, (frame != "").any()]

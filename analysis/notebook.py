@@ -29,7 +29,7 @@ _MARK = "polydistill"  # in the metadata: what the notebook was as written
 _INTRODUCTION = """\
 # A study of distillation recipes
 
-All of it is computed from the folder around this notebook, by functions of `analysis` (`pip install polydistill`): change
+All of it is computed from the folder around this notebook, by functions of the package `analysis`, which polydistill brings: change
 a cell, run it, and go on from there.
 """
 

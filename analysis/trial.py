@@ -116,7 +116,7 @@ def _print(report: RecipeReport) -> None:
         console.print(_table(report.languages, _HEADINGS))
     if report.confirmed:
         again = f"Trained again with {report.confirmed.seeds} new seeds"
-        console.print(f"{again}: it keeps its place with a chance of {report.confirmed.support:.0%}.")
+        console.print(f"{again}: it keeps its place with a chance of {100 * report.confirmed.support:.0f} %.")
     for note in report.notes:
         console.print(note, soft_wrap=True)
     for example in _telling(report.examples):

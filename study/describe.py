@@ -129,10 +129,10 @@ def _parameters(found: Description) -> Table:
         table.add_row(
             part,
             f"{count:,}",
-            f"{count / teacher.total:.1%}",
+            f"{100 * count / teacher.total:.1f} %",
             f"{own:,}",
-            f"{own / student.total:.1%}",
-            f"{own / count:.0%}" if count else "",
+            f"{100 * own / student.total:.1f} %",
+            f"{100 * own / count:.0f} %" if count else "",
             style="bold" if part == "in all" else None,
         )
     return table

@@ -98,7 +98,9 @@ def _print_confirmed(found: Mapping[str, Any], console: Console) -> None:
     for trial, strategy, place, confirmed in rows:
         scores = [_interval(name, confirmed) for name in found["objectives"]]
         mark = "" if confirmed["is_supported"] or place != "front" else " not supported"
-        table.add_row(trial, strategy, place, str(confirmed["seeds"]), *scores, f"{confirmed['support']:.0%}{mark}")
+        table.add_row(
+            trial, strategy, place, str(confirmed["seeds"]), *scores, f"{100 * confirmed['support']:.0f} %{mark}"
+        )
     console.print(table)
     console.print(
         "Support: the chance that a recipe is on the front of these means; a place under 50 % is not supported."

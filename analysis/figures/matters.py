@@ -205,6 +205,6 @@ def _importance_finding(data: StudyData, table: pd.DataFrame) -> str:
             said.append(f"{first['label']} seems to matter most for {short(objective)}, but intervals overlap")
         else:
             said.append(
-                f"{first['label']} matters most for {short(objective)} ({first['importance']:.0%} of its variance)"
+                f"{first['label']} matters most for {short(objective)} ({100 * first['importance']:.0f} % of its variance)"
             )
     return sentence(said)

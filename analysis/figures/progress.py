@@ -162,4 +162,4 @@ def _stopped(table: pd.DataFrame, strategies: list[str]) -> str:
     most = str(share.idxmax())
     if complete[most] == 0:
         return f"Of {total} trials {said}; none is complete"
-    return f"Of {total} trials {said}; {look(most).label} came through most often ({share[most]:.0%})"
+    return f"Of {total} trials {said}; {look(most).label} came through most often ({100 * share[most]:.0f} %)"

@@ -21,7 +21,7 @@ def test_one_recipe_is_shown_beside_its_teacher(study_folder: StudyFolder, capsy
     output = capsys.readouterr().out
     assert "Trial 7 of tiny: complete, on the front" in output
     assert "Feature distillation (FD)." in output
-    assert "Trained again with 2 new seeds: it keeps its place with a chance of 100%." in output
+    assert "Trained again with 2 new seeds: it keeps its place with a chance of 100 %." in output
     assert "It has no examples" in output
     report = study_folder.path / "report"
     assert sorted(path.name for path in report.iterdir()) == [

@@ -82,7 +82,7 @@ def test_tables_show_teacher_beside_student(capsys: pytest.CaptureFixture[str]) 
     rows = {row[0]: row[1:] for row in cells}
     assert rows["text tower: layers × width, heads"] == ["4 × 192, 3", "2 × 128, 2"]
     student = int(rows["in all"][2].replace(",", ""))
-    assert rows["token embedding"] == ["768,000", "14.1%", "512,000", f"{512_000 / student:.1%}", "67%"]
+    assert rows["token embedding"] == ["768,000", "14.1 %", "512,000", f"{100 * 512_000 / student:.1f} %", "67 %"]
     assert rows["text layers"][2] == f"{2 * (12 * 128**2 + 13 * 128):,}"
     assert rows["image"] == ["2 of 6", "3 6", "5 6", "1 2", "15 maps"]
     assert rows["a trial"][:2] == ["80", "10,240"]
