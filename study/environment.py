@@ -19,6 +19,8 @@ from typing import IO, Any
 
 from study.config import ResourcesConfig
 from study.errors import UserError
+from study.ray_job import settings_of_job
+from study.ray_token import has_token, use_own_token
 from study.ray_watch import start_watched, watched
 from trainables.artifacts import cache_root
 
@@ -165,7 +167,12 @@ def prepare_process(address: str | None) -> None:
     """Set what Ray reads from the environment as soon as it is imported; what the user has set stays."""
     for name, value in _PROCESS_SETTINGS.items():
         os.environ.setdefault(name, value)
-    if address is not None and _has_token():
+    if address is None:
+        # Of one machine alone, whatever it runs: Ray's servers then listen on 127.0.0.1, and not on all interfaces.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        use_own_token()
+    elif has_token():
+        # `ray start` asks for a token from then on, but `ray.init` does not show it to an address that is named.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
@@ -197,7 +204,8 @@ def ray_cluster(
                 )
         else:
             # Processes on a cluster that is already up have its environment, not this one's.
-            settings = {name: os.environ[name] for name in (*_PROCESS_SETTINGS, *_HANDED_ON) if name in os.environ}
+            ours = [name for name in (*_PROCESS_SETTINGS, *_HANDED_ON) if name in os.environ]
+            settings = {name: os.environ[name] for name in ours if name not in settings_of_job()}
             ray.init(
                 address=address,
                 runtime_env={"env_vars": settings},
@@ -249,15 +257,6 @@ def _end(owns_ray: bool, lost: Callable[[str], None], reason: str) -> None:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         os._exit(1)
-
-
-def _has_token() -> bool:
-    """Whether there is a token of Ray's where Ray looks for one.
-
-    `ray start` asks for it from then on, but `ray.init` does not show it to an address that is named.
-    """
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").exists()
 
 
 def interrupt(_signal: int, _frame: object) -> None:

@@ -3,6 +3,7 @@
     python -m study.run                                  the embedded study: two cores, no GPU, no network
     python -m study.run emoji_clip --set search.trials=40 --name longer
     python -m study.run my_study.yaml --address auto     on the Ray cluster of this machine
+    ray job submit --working-dir . -- python -m study.run my_study.yaml     on the cluster that the job runs on
 
 A study that was interrupted goes on when the same command runs again.
 """
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("study.run", __doc__)
     add_config(parser)
     parser.add_argument("--name", help="the study's name, which is also its folder's")
-    parser.add_argument("--address", help="the Ray cluster to run on, for example auto; default: a Ray of its own")
+    parser.add_argument(
+        "--address", help="the Ray cluster to run on, for example auto; default: that of the job, or a Ray of its own"
+    )
     parser.add_argument("--fresh", action="store_true", help="set an earlier study of this name aside and start anew")
     return parser
 
@@ -69,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     from study.environment import check_address, check_cache, check_resources, prepare_process
     from study.ledger import Ledger
     from study.models import check_student
+    from study.ray_job import check_storage_outlives_job, own_cluster
     from study.tracking import check_tracking
     from study.warm_start import starting_points
 
@@ -78,10 +82,12 @@ def _run(options: argparse.Namespace) -> int:
     check_data(config)
     check_tracking(config.tracking)
     check_cache()
-    check_address(options.address)
-    if options.address is None:
+    address = options.address or own_cluster()
+    check_address(address)
+    if address is None:
         check_resources(config.resources)
     folder = study_folder(config)
+    check_storage_outlives_job(config.storage.path, folder)
     # Where the first trials come from matters, and need be there, only until there are trials.
     has_begun = not options.fresh and any(folder.glob("trials/*/recipe.json"))
     points = [] if has_begun else starting_points(config, space)
@@ -96,14 +102,14 @@ def _run(options: argparse.Namespace) -> int:
         print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
         return _show(folder, sys.stdout)
 
-    prepare_process(options.address)
+    prepare_process(address)
     # Everything below is slow: only now is a library imported that takes its time.
     from study.engine import Plan, run_stages
     from study.environment import quiet
 
     with quiet(folder / "study.log") as (output, terminal):
         try:
-            run_stages(Plan(config, space, points, url, options.address), ledger, terminal)
+            run_stages(Plan(config, space, points, url, address), ledger, terminal)
             return _show(folder, output)
         except KeyboardInterrupt:
             print(f"\nInterrupted: {ledger.what_is_kept()}", file=terminal)
