@@ -9,7 +9,7 @@ from analysis.additive import Fitted, Floats, interval
 from analysis.effects import FEWEST, complete, model, seed_noise
 from analysis.load import StudyData
 from analysis.style import look
-from analysis.units import better, shown
+from analysis.units import better, shown, signed
 
 COLUMNS = ("question", "answer", "estimate", "low", "high", "unit", "trials", "method")
 _ADDITIVE = "additive model of all choices, posterior mean and 95 % interval"
@@ -116,4 +116,4 @@ def _noise_row(data: StudyData, metric: str) -> tuple[object, ...]:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2g} {_UNIT}"
+    return f"{signed(value, 2)} {_UNIT}"

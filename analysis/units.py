@@ -64,3 +64,8 @@ def better(metric: str, objectives: Directions) -> Direction:
             f"{metric!r} is no metric of which it is known whether more is better; take one of {[*_BETTER]}"
         )
     return direction
+
+
+def signed(value: float, digits: int) -> str:
+    """``value`` with so many digits behind the point, and its sign, which is a minus and no hyphen."""
+    return f"{value:+.{digits}f}".replace("-", "−")

@@ -31,6 +31,7 @@ from analysis.style import (
     series,
     styled,
 )
+from analysis.units import signed
 
 _MOST_RECIPES = 16  # rows of a heat map that can be read
 _MANY = 20  # languages from which on cells are too small for numbers
@@ -77,7 +78,7 @@ def changes(data: StudyData) -> Figure:
             axes.axvline(len(order), color="white", linewidth=3)
         of_rows = students[students["trial"].isin(rows["trial"])].dropna(subset="retrieval_map_change")
         mean = of_rows.groupby("language")["retrieval_map_change"].mean().sort_values()
-        least, most_ = (f"{mean.iloc[place]:+.1f}".replace("-", "−") for place in (-1, 0))
+        least, most_ = (signed(mean.iloc[place], 1) for place in (-1, 0))
         finding = f"{name(str(mean.index[0]))} loses most retrieval ({most_} points on average), {name(str(mean.index[-1]))} least ({least})"
         headline(figure, finding)
         caption(

@@ -17,11 +17,12 @@ from analysis.importance import FEWEST as FEWEST_FOR_FOREST
 from analysis.importance import importance as importances
 from analysis.load import StudyData
 from analysis.style import FAINT, INK, SEQUENTIAL, caption, headline, look, styled
-from analysis.units import shown
+from analysis.units import shown, signed
 
 _ROW = 0.21  # inches that a row of a forest of effects takes
 _FLAT_HEAD = 1.7  # inches for title, axes and caption
 _WIDTH = 9.6
+_MISSED = 0.05  # of intervals where there is nothing, the share that leaves out 0
 
 
 def importance(data: StudyData) -> Figure:
@@ -58,21 +59,31 @@ def effects(data: StudyData) -> Figure:
         return nothing_yet(data, "the effects of choices", FEWEST)
     table = table.assign(row=table["choice"] + "\n" + table["level"])
     names = {row["row"]: f"{row['label']}: {row['level']}" for row in table.to_dict("records")}
-    clear = table[table["is_clear"]]
-    largest = clear.loc[clear.groupby("objective")["effect"].apply(lambda of: of.abs().idxmax())]
-    said = [
-        f"{row['label']} ({row['level']}) moves {short(row['objective'])} by {row['effect']:+.2g} points"
-        for row in largest.to_dict("records")
-    ]
     return _forest(
         data,
         {objective: table[table["objective"] == objective].set_index("row") for objective in data.objectives},
         names,
         ("effect", "low", "high", 1.0, "Effect on {label} (points)"),
-        sentence(said) if said else "No mapping, weighting or number has an effect that can be told from 0",
+        effects_finding(table),
         f"{data.name}, {len(complete(data))} complete trials. Additive model of all choices, 95 % intervals; hollow where they "
         "hold 0: of intervals where there is nothing, one in 20 leaves it out. A level is against the average level of its choice, a number from the lowest tenth of trials to the highest.",
     )
+
+
+def effects_finding(table: pd.DataFrame) -> str:
+    """What rows of `analysis.effects.choice_effects` say, if more of their intervals leave out 0 than chance has do so."""
+    clear = table[table["is_clear"]]
+    largest = clear.loc[clear.groupby("objective")["effect"].apply(lambda of: of.abs().idxmax())]
+    said = [
+        f"{row['label']} ({row['level']}) moves {short(row['objective'])} by {signed(row['effect'], 2)} points"
+        for row in largest.to_dict("records")
+    ]
+    by_chance = _MISSED * len(table)
+    if clear.empty:
+        return "No mapping, weighting or number has an effect that can be told from 0"
+    if len(clear) <= by_chance:
+        return f"{len(clear)} of {len(table)} intervals leave out 0, where {by_chance:.0f} may if nothing matters"
+    return sentence(said)
 
 
 def pairs(data: StudyData) -> Figure:

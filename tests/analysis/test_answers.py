@@ -20,7 +20,7 @@ def test_questions_have_the_known_answers(varied: StudyData) -> None:
     assert retrieval["estimate"] == pytest.approx(6.0, abs=0.4)
     assert (retrieval["trials"], retrieval["unit"]) == (40, "points")
     even = table.loc["Which strategy keeps VQA even over languages?"]
-    assert even["answer"].startswith("DR: -0.")
+    assert even["answer"].startswith("DR: −0.")
     assert "constraints" in even["method"]
     layers = table.loc["What does matching image layers add to retrieval?"]
     assert layers["answer"].startswith("Nothing that can be told from 0")

@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from analysis.effects import choice_effects, interactions, strategy_effects
-from analysis.figures.matters import effects, importance, pairs
+from analysis.figures.matters import effects, effects_finding, importance, pairs
 from analysis.figures.strategies import strategies
 from analysis.importance import importance as importances
 from analysis.load import load_study
@@ -62,6 +63,16 @@ def test_effects_are_full_where_they_are_clear(varied: StudyData) -> None:
     full = [line for line in marks if line.get_markerfacecolor() == line.get_color()]
     assert len(full) == own["is_clear"].sum() > 1
     assert "student's start" in figure.get_suptitle().lower()
+
+
+def test_as_many_clear_effects_as_chance_gives_are_no_finding() -> None:
+    row = {"label": "learning rate", "level": "1 → 2", "objective": "retrieval_map", "effect": -1.5, "is_clear": False}
+    table = pd.DataFrame([row] * 40)
+    assert effects_finding(table).startswith("No mapping")
+    table.loc[:1, "is_clear"] = True
+    assert effects_finding(table) == "2 of 40 intervals leave out 0, where 2 may if nothing matters"
+    table.loc[2, "is_clear"] = True
+    assert effects_finding(table) == "Learning rate (1 → 2) moves retrieval by −1.50 points"
 
 
 def test_pairs_say_that_noise_explains_them(varied: StudyData) -> None:
