@@ -140,8 +140,22 @@ class ResourcesConfig(Typed):
     workers_per_trial: Annotated[int, Field(ge=0, strict=True)] = 0
     cpus_per_worker: Annotated[float, Field(gt=0, strict=True)] = 1
     gpus_per_worker: Annotated[float, Field(ge=0, strict=True)] = 0
+    # auto: as many as the nodes hold, of a cluster those that are up at the time; a number: so many, and on a cluster
+    # what does not fit yet waits, for which an autoscaler adds nodes.
     concurrent_trials: Count | Literal["auto"] = "auto"
     retries: Annotated[int, Field(ge=0, strict=True)] = 1  # of a trial whose process died or broke, from its last rung
+
+    @model_validator(mode="after")
+    def _gpus_can_be_had(self) -> Self:
+        gpus, workers = self.gpus_per_worker, self.workers_per_trial
+        if gpus > 1 and gpus % 1:
+            raise ValueError(f"gpus_per_worker: {gpus:g} is neither a share of one GPU nor a whole number")
+        if 0 < gpus < 1 and workers > 1:
+            raise ValueError(
+                f"gpus_per_worker: with {gpus:g}, several of the {workers} workers of a trial may share a GPU, where NCCL "
+                "does not let them exchange gradients: make it 1, or workers_per_trial 0 or 1"
+            )
+        return self
 
 
 class TrackingConfig(Typed):
@@ -215,6 +229,13 @@ class StudyConfig(Typed):
             raise ValueError(
                 f"training.batch_size: {self.training.batch_size} is not a multiple of "
                 f"resources.workers_per_trial, {workers}"
+            )
+        parts = max(1, workers) * self.training.accumulation
+        if self.training.batch_size % parts:
+            shared = f" times resources.workers_per_trial, {workers}" if workers > 1 else ""
+            raise ValueError(
+                f"training.accumulation: {self.training.accumulation}{shared} does not divide training.batch_size, "
+                f"{self.training.batch_size}"
             )
         if self.teacher.model is None:
             return self  # `study.models` holds the student against what is published

@@ -150,6 +150,7 @@ def _mappings(found: Description) -> Table:
 def _cost(found: Description) -> Table:
     step = found.step
     share = f", one of {found.workers} workers" if found.workers > 1 else ""
+    share += f", in {found.accumulation} parts" if found.accumulation > 1 else ""
     table = _table("Cost", "", "FLOPs", "memory")
     table.add_row(f"training step of the student{share}", _flops(step.flops), _memory(step.memory), style="bold")
     table.add_row("  forward; kept for backward", _flops(step.forward_flops), _memory(step.kept_for_backward))

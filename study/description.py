@@ -9,12 +9,12 @@ from typing import Any
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
 from study.models import published_spec
-from trainables.cost import EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
+from trainables.cost import Batch, EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.emoji import splits
 from trainables.data.settings import EmojiCaptions
 from trainables.layer_mapping import mapped_layers
 from trainables.models.spec import ModelSpec
-from trainables.recipe import LayerMapping, Replication
+from trainables.recipe import LayerMapping
 from trainables.student import student_spec
 from trainables.teacher import teacher_spec
 from trainables.teacher_cache import IMAGES, TEXTS, cache_bytes
@@ -67,6 +67,7 @@ class Description:
     mappings: dict[str, Mappings]
     step: StepCost
     workers: int
+    accumulation: int
     training_images: int | None  # None: of the user's own data, which was not read
     cached_images: int  # with a caption in each language
     cache_bytes: int  # of so many
@@ -91,8 +92,8 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
     teacher = teacher_spec(config.teacher, fitted.vocab_size) if fitted else published_spec(config.teacher)
     student = student_spec(config.student, teacher)
     training, confirm, workers = config.training, config.search.confirm, max(1, config.resources.workers_per_trial)
-    queue = Replication().queue_size
-    step = step_cost(student, teacher, training.batch_size, training.captions_per_image, workers, queue)
+    batch = Batch(training.batch_size, training.captions_per_image, workers, training.accumulation)
+    step = step_cost(student, teacher, batch)
     counts = [len(splits()[s.split]) if isinstance(s, EmojiCaptions) else None for s in config.data.train.values()]
     images = None if None in counts else sum(count for count in counts if count is not None)
     cached = images or _UNREAD
@@ -106,6 +107,7 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
         mappings={tower: _mappings(getattr(student, tower).layers, getattr(teacher, tower).layers) for tower in TOWERS},
         step=step,
         workers=workers,
+        accumulation=training.accumulation,
         training_images=images,
         cached_images=cached,
         cache_bytes=cache_bytes(teacher, cached, cached * len(config.data.languages), config.cache.views, layers),

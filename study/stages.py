@@ -263,15 +263,20 @@ def _streamed(work: Callable[[Callable[[int, int], None]], Any]) -> Iterator[Any
 
 
 class StageRunner:
-    """The driver's side: an actor with `Stages` in it, for as long as the ``with`` block lasts."""
+    """The driver's side: an actor with `Stages` in it, for as long as the ``with`` block lasts.
 
-    def __init__(self, config: StudyConfig, cpus: float, gpus: float) -> None:
-        self._actor_class = ray.remote(Stages)
-        self._options = {"num_cpus": cpus, "num_gpus": gpus}
-        self._arguments = (config, int(cpus))
+    If its node goes, another one takes over: what a stage has finished is in the cache, and is not repeated.
+    """
+
+    def __init__(self, config: StudyConfig, room: Callable[[], tuple[float, float]]) -> None:
+        """``room``: CPUs and GPUs for the actor."""
+        self._config, self._room = config, room
 
     def __enter__(self) -> StageRunner:
-        self._actor = self._actor_class.options(**self._options).remote(*self._arguments)
+        cpus, gpus = self._room()
+        options = ray.remote(Stages).options(num_cpus=cpus, num_gpus=gpus)
+        self._actor = options.remote(self._config, int(cpus))
+        self._nodes = _nodes()
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -284,6 +289,15 @@ class StageRunner:
             UserError: if the study's data cannot be used.
             Exception: what the stage itself raised.
         """
+        while True:
+            try:
+                return self._run(stage, *arguments, progress=progress)
+            except ray.exceptions.RayActorError:
+                if self._nodes <= _nodes():
+                    raise  # its process alone has died, and would again
+                self.__enter__()
+
+    def _run(self, stage: str, *arguments: Any, progress: Callable[[int, int], None]) -> Any:
         method = getattr(self._actor, stage).options(num_returns="streaming")
         value: Any = None
         try:
@@ -296,3 +310,8 @@ class StageRunner:
                 raise UserError(str(error.cause)) from None
             raise error.cause from error  # the actor's own traceback goes into the log
         return value
+
+
+def _nodes() -> set[str]:
+    """The nodes that are up."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}

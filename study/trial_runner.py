@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from ray.tune.schedulers import TrialScheduler
 
 from study.config import StudyConfig
 from study.data_config import CONTROL_LANGUAGE
-from study.environment import TRIAL_RESOURCE, interrupt
+from study.environment import interrupt
 from study.ledger import Ledger, State, TrialRecord
+from study.placement import TRIAL_RESOURCE
 from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.ray_metrics import RayMetrics
 from study.search import Recorder, RecordSearcher, Source
@@ -47,16 +48,16 @@ class Inputs:
 
 
 class TrialRunner:
-    """Runs what a `Source` hands out, so many at once."""
+    """Runs what a `Source` hands out, as many at once as there is room for."""
 
     def __init__(
-        self, config: StudyConfig, ledger: Ledger, inputs: Inputs, concurrent: int, metrics: RayMetrics
+        self, config: StudyConfig, ledger: Ledger, inputs: Inputs, room: Callable[[], int], metrics: RayMetrics
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._ledger = ledger
         self._inputs = inputs
-        self._concurrent = concurrent
+        self._room = room  # for how many at once
         # Seconds over the trainings of this run: training, evaluation, and all else from hand-out to end.
         self.spent = {"training": 0.0, "evaluation": 0.0, "other": 0.0}
 
@@ -73,7 +74,7 @@ class TrialRunner:
         remove_left_overs(folder)
         ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
         timed = _Timed(source, self.spent, self._metrics)
-        searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder))
+        searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder), self._room)
         recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
         signal.signal(signal.SIGINT, interrupt)
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"
@@ -84,7 +85,6 @@ class TrialRunner:
                     search_alg=searcher,
                     scheduler=scheduler,
                     num_samples=-1,  # the source says when there is nothing left
-                    max_concurrent_trials=self._concurrent,
                     reuse_actors=self._config.resources.workers_per_trial == 0,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
@@ -146,14 +146,12 @@ class TrialRunner:
         return {"number": record.number, "plan": plan.model_dump_json(), "ray_storage": ray_folder}
 
     def _driver_resources(self) -> dict[str, float]:
-        """A trial with workers of its own leaves the CPUs to them; one without is its own worker."""
+        """A trial with workers of its own leaves the CPUs to them; one without is its own worker, wherever there is room."""
         resources = self._config.resources
-        driver = {TRIAL_RESOURCE: 1.0}
-        if resources.workers_per_trial == 0:
-            driver["CPU"] = resources.cpus_per_worker
-            if resources.gpus_per_worker:
-                driver["GPU"] = resources.gpus_per_worker
-        return driver
+        if resources.workers_per_trial:
+            return {TRIAL_RESOURCE: 1.0}
+        gpu = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+        return {"CPU": resources.cpus_per_worker, **gpu}
 
 
 def remove_left_overs(folder: Path) -> None:

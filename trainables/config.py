@@ -148,6 +148,8 @@ class TrainingConfig(Typed):
 
     steps: Count = 80
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 128  # over all workers of a trial
+    # Equal parts that a worker embeds its share of a batch in, one after another: the memory of one, and the same result.
+    accumulation: Count = 1
     captions_per_image: Count = 1
     precision: Precision = "auto"
     schedule: Literal["wsd", "cosine"] = "wsd"

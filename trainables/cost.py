@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from trainables.layer_mapping import layer_loss
+from trainables.accumulation import Outputs, backward_in_parts
+from trainables.layer_mapping import layer_distances, layer_loss
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ModelSpec
@@ -40,6 +41,7 @@ Part = Literal[
     "projections",
     "the rest",
 ]
+T = TypeVar("T")
 PARTS: tuple[Part, ...] = get_args(Part)
 # What tensors outside the transformer layers are called in open_clip, transformers and timm; the first that is found.
 _NAMES: tuple[tuple[Part, re.Pattern[str]], ...] = (
@@ -118,18 +120,33 @@ def parameters_by_part(model: DualEncoder) -> dict[Part, int]:
     return counted
 
 
-def step_cost(
-    student: ModelSpec, teacher: ModelSpec, batch_size: int, captions: int, workers: int, queue_size: int
-) -> StepCost:
-    """The cost of a step whose batch is shared by ``workers``; ``captions``: of an image; ``queue_size``: of DR."""
+@dataclass(frozen=True)
+class Batch:
+    """What one training step takes in."""
+
+    images: int  # of all workers
+    captions: int  # of an image
+    workers: int = 1
+    accumulation: int = 1  # parts of a worker's share
+    queue_size: int = Replication().queue_size  # of DR
+
+
+def step_cost(student: ModelSpec, teacher: ModelSpec, batch: Batch) -> StepCost:
+    """The cost of a step to one of its workers."""
     model = on_meta(student)
     with _meta(), FlopCounterMode(display=False) as flops:
-        step = Step(model, teacher, batch_size, captions, workers, queue_size)
-        kept = _Kept(nn.ModuleList([model, step.projections]))
-        with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-            loss = step.loss()
-        forward = flops.get_total_flops()
-        torch.autograd.backward(loss)
+        step = Step(model, teacher, batch)
+        meter = _Meter(flops, nn.ModuleList([model, step.projections]))
+        if batch.accumulation == 1:
+            torch.autograd.backward(meter.forward(lambda: step.loss(step.encoded())))
+        else:
+            backward_in_parts(
+                lambda _: meter.forward(step.encoded),
+                batch.accumulation,
+                lambda whole: meter.forward(lambda: step.loss(whole), whole.tensors()),
+                nullcontext,
+            )
+        forward = meter.flops
         backward = flops.get_total_flops() - forward
         optimizer = Muon(model, step.projections.parameters(), learning_rate=1e-3, weight_decay=0.1)
         parameters = [*model.parameters(), *step.projections.parameters()]
@@ -142,62 +159,70 @@ def step_cost(
         weights=sum(map(_bytes, parameters)),
         gradients=gradients,
         optimizer_state=sum(_bytes(leaf) for leaf in tree_leaves(optimizer.state_dict()) if isinstance(leaf, Tensor)),
-        kept_for_backward=kept.bytes,
+        kept_for_backward=meter.most_kept,
     )
 
 
 class Step:
     """One training step's losses as `Distiller` takes them, on inputs of the right shapes, on torch's default device."""
 
-    def __init__(
-        self, model: DualEncoder, teacher: ModelSpec, batch_size: int, captions: int, workers: int, queue_size: int
-    ) -> None:
-        self._model, self._workers = model, workers
-        self._rows, self._captions = batch_size // workers, captions
+    def __init__(self, model: DualEncoder, teacher: ModelSpec, batch: Batch) -> None:
+        self._model, self._batch = model, batch
+        self._rows = batch.images // batch.workers
         spec = model.spec
-        self._joint, self._queue_size = spec.embed_dim, queue_size
-        self._widths = {"image": teacher.image.width, "text": teacher.text.width}
+        self._widths = (teacher.image.width, teacher.text.width)
         self.projections = nn.ModuleList()
         for own, source in ((spec.image, teacher.image), (spec.text, teacher.text)):
             for _ in range(own.layers if own.width != source.width else 0):
                 self.projections.append(nn.Linear(own.width, source.width))
 
-    def loss(self) -> Tensor:
-        """The sum of all strategies, the family's own loss and that of matched layers."""
-        spec, rows, captions = self._model.spec, self._rows, self._captions
-        size = spec.image.image_size
-        pixels = self._model.preprocess(torch.zeros(rows, size, size, 3, dtype=torch.uint8))
-        image = self._model.encode_image(pixels)
-        text = self._model.encode_text(torch.zeros(rows * captions, spec.text.context_length, dtype=torch.long))
-        weight = torch.ones(captions, rows * self._workers)
+    def encoded(self) -> Outputs:
+        """Of one part of a worker's share."""
+        model, rows, captions = self._model, self._rows // self._batch.accumulation, self._batch.captions
+        size, length = model.spec.image.image_size, model.spec.text.context_length
+        image = model.encode_image(model.preprocess(torch.zeros(rows, size, size, 3, dtype=torch.uint8)))
+        text = model.encode_text(torch.zeros(rows * captions, length, dtype=torch.long))
+        projections = iter(self.projections)
+        image_states, text_states = (
+            tuple(state if state.shape[-1] == width else next(projections)(state) for state in encoded.layers)
+            for encoded, width in zip((image, text), self._widths, strict=True)
+        )
+        shape = (captions, rows, -1)
+        return Outputs(
+            image.embedding,
+            text.embedding.reshape(shape),
+            image_states,
+            tuple(state.reshape(shape) for state in text_states),
+            model.logit_scale,
+            model.logit_bias,
+        )
+
+    def loss(self, outputs: Outputs) -> Tensor:
+        """The sum of all strategies, the family's own loss and that of matched layers, of a worker's whole share."""
+        joint, rows, captions = self._model.spec.embed_dim, self._rows * self._batch.workers, self._batch.captions
+        scale, bias = outputs.logit_scale, outputs.logit_bias
         batch = DistillationBatch(
-            image=self._gathered(image.embedding[None])[0],
-            text=self._gathered(text.embedding.view(captions, rows, -1)),
-            teacher_image=torch.ones(rows * self._workers, self._joint),
-            teacher_text=torch.ones(captions, rows * self._workers, self._joint),
-            teacher_control=torch.ones(rows * self._workers, self._joint),
-            weight=weight,
-            logit_scale=self._model.logit_scale,
+            image=self._gathered(outputs.image[None])[0],
+            text=self._gathered(outputs.text),
+            teacher_image=torch.ones(rows, joint),
+            teacher_text=torch.ones(captions, rows, joint),
+            teacher_control=torch.ones(rows, joint),
+            weight=torch.ones(captions, rows),
+            logit_scale=scale,
             teacher_logit_scale=torch.ones(()),
-            queue=torch.ones(self._queue_size, self._joint),
+            queue=torch.ones(self._batch.queue_size, joint),
             replication=Replication(),
         )
         losses = [strategy(batch) for strategy in STRATEGIES.values()]
-        scale, bias = self._model.logit_scale, self._model.logit_bias
         losses.append(self._model.task_loss(batch.image, batch.text, batch.weight, scale, bias))
-        projections = iter(self.projections)
-        for encoded, width, count in (
-            (image, self._widths["image"], rows),
-            (text, self._widths["text"], rows * captions),
-        ):
-            states = [state if state.shape[-1] == width else next(projections)(state) for state in encoded.layers]
-            targets = [torch.ones(count, width) for _ in states]
-            losses.append(layer_loss(states, targets, torch.ones(count)))
+        for states in (outputs.image_states, outputs.text_states):
+            distances = layer_distances(states, [torch.ones_like(state) for state in states]).flatten(1)
+            losses.append(layer_loss(distances, torch.ones(distances.shape[1])))
         return torch.stack(losses).sum()
 
     def _gathered(self, own: Tensor) -> Tensor:
         """[G, B/N, D] of one worker to [G, B, D] of all N, whose embeddings are constants to it."""
-        return torch.cat([own, *(torch.ones_like(own) for _ in range(self._workers - 1))], dim=1)
+        return torch.cat([own, *(torch.ones_like(own) for _ in range(self._batch.workers - 1))], dim=1)
 
 
 def encoding_flops(spec: ModelSpec) -> tuple[int, int]:
@@ -239,6 +264,25 @@ def _text_encoder(model: DualEncoder) -> Callable[[int], Any]:
     """Encodes so many texts."""
     length = model.spec.text.context_length
     return lambda count: model.encode_text(torch.zeros(count, length, dtype=torch.long))
+
+
+class _Meter:
+    """Measures forward passes: their FLOPs in all, and the most bytes that are kept for a backward pass at once."""
+
+    def __init__(self, counter: FlopCounterMode, model: nn.Module) -> None:
+        self._counter, self._model = counter, model
+        self._waiting = 0  # bytes of gradients by outputs, from when they are known to the end of the step
+        self.flops = self.most_kept = 0
+
+    def forward(self, work: Callable[[], T], of: Sequence[Tensor] = ()) -> T:
+        """Do a pass; gradients by ``of`` are to wait for the passes that follow."""
+        before, kept = self._counter.get_total_flops(), _Kept(self._model)
+        with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+            found = work()
+        self.flops += self._counter.get_total_flops() - before
+        self.most_kept = max(self.most_kept, self._waiting + kept.bytes)
+        self._waiting += sum(map(_bytes, of))
+        return found
 
 
 class _Kept:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from trainables.accumulation import Outputs, backward_in_parts
 from trainables.config import TrialPlan
 from trainables.data.augment import apply_views
 from trainables.data.mixture import load_training
+from trainables.data.prepared import Array
 from trainables.device import computing
-from trainables.distributed import gather, worker
-from trainables.layer_mapping import layer_loss, mapped_layers
+from trainables.distributed import data_parallel, gather, worker
+from trainables.layer_mapping import layer_distances, layer_loss, mapped_layers
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import load_model, read_vocabulary
 from trainables.optimizer import Muon, schedule
@@ -33,14 +38,30 @@ class _Towers(nn.Module):
         self.image_maps = nn.ModuleList(image_maps)
         self.text_maps = nn.ModuleList(text_maps)
 
-    def forward(
-        self, pixels: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Tensor, Tensor]:
+    def forward(self, pixels: Tensor, tokens: Tensor) -> Outputs:
+        """Pixels [B, 3, H, W] and tokens [G·B, T], a caption of all images after another."""
         image, text = self.student.encode_image(pixels), self.student.encode_text(tokens)
-        image_states = [project(h) for project, h in zip(self.image_maps, image.layers, strict=False)]
-        text_states = [project(h) for project, h in zip(self.text_maps, text.layers, strict=False)]
-        logit = self.student.logit_scale, self.student.logit_bias
-        return image.embedding, text.embedding, image_states, text_states, *logit
+        shape = (len(tokens) // len(pixels), len(pixels), -1)
+        return Outputs(
+            image.embedding,
+            text.embedding.reshape(shape),
+            tuple(project(h) for project, h in zip(self.image_maps, image.layers, strict=False)),
+            tuple(project(h).reshape(shape) for project, h in zip(self.text_maps, text.layers, strict=False)),
+            self.student.logit_scale,
+            self.student.logit_bias,
+        )
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What the teacher makes of a batch of all workers, as `DistillationBatch` has it, and of this worker's layers."""
+
+    image: Tensor
+    text: Tensor
+    control: Tensor
+    weight: Tensor
+    image_states: list[Tensor]  # [B, H] a matched layer
+    text_states: list[Tensor]  # [G, B, H] a matched layer
 
 
 class Distiller:
@@ -62,6 +83,7 @@ class Distiller:
             self._cache.views.shape[1],
             plan.seed,
             weights=plan.part_weights,
+            parts=worker()[1] * training.accumulation,
         )
         self._control = languages.index(plan.control_language)
         controlled = np.asarray(self._data.text_item)[np.asarray(self._data.present[self._control])]
@@ -84,12 +106,7 @@ class Distiller:
                 [_projection(spec.text.width, source.text.width) for _ in text_map],
             ).to(device)
         self._bare = towers
-        self._towers: nn.Module = towers
-        if worker()[1] > 1:
-            from ray.train.torch import prepare_model
-
-            # The graph is the same at every step, but not every recipe's loss reaches every parameter.
-            self._towers = prepare_model(towers, parallel_strategy_kwargs={"static_graph": True})
+        self._towers = data_parallel(towers, device)
         projections = [*towers.image_maps.parameters(), *towers.text_maps.parameters()]
         self._optimizer = Muon(self.student, projections, recipe.learning_rate, recipe.weight_decay)
         self._parameters = list(towers.parameters())
@@ -108,33 +125,25 @@ class Distiller:
         Raises:
             FloatingPointError: if the gradient is not finite; all workers raise it together.
         """
-        plan = self._plan
+        plan, parts = self._plan, self._plan.training.accumulation
         draw = self._sampler.draw(self.steps_done).part(*worker())
-        pixels, tokens, weight = self._inputs(draw)
-        captions, images = weight.shape
-        with computing(self._device, plan.training.precision):
-            image, text, image_states, text_states, scale, bias = self._towers(pixels, tokens)
-        batch = DistillationBatch(
-            image=gather(image),
-            text=gather(text.view(captions, images, -1), dim=1),
-            teacher_image=gather(self._of_teacher(self._cache.image[draw.images, draw.views])),
-            teacher_text=gather(self._of_teacher(self._cache.text[draw.languages, draw.texts]), dim=1),
-            teacher_control=gather(self._of_teacher(self._cache.text[self._control, draw.captions[self._control]])),
-            weight=gather(weight, dim=1),
-            logit_scale=scale,
-            teacher_logit_scale=scale.new_tensor(self._cache.logit_scale),
-            queue=self._queue,
-            replication=plan.recipe.replication,
-        )
-        losses: dict[str, Tensor] = {name: STRATEGIES[name](batch) for name in plan.recipe.weights}
-        total = torch.stack([plan.recipe.weights[name] * losses[name] for name in plan.recipe.weights]).sum()
-        if plan.recipe.task_weight > 0:
-            losses["task"] = self.student.task_loss(batch.image, batch.text, batch.weight, scale, bias)
-            total = total + plan.recipe.task_weight * losses["task"]
-        if self._image_rows or self._text_rows:
-            losses["layers"] = self._layer_loss(draw, image_states, text_states, weight)
-            total = total + plan.recipe.layer_weight * losses["layers"]
-        torch.autograd.backward(total)
+        images, targets = self._data.images[draw.images], self._targets(draw)
+        losses: dict[str, Tensor] = {}
+
+        def loss(outputs: Outputs) -> Tensor:
+            losses.update(self._losses(outputs, targets))
+            return losses["total"]
+
+        if parts == 1:
+            torch.autograd.backward(loss(self._encoded(images, draw)))
+        else:
+            shares = np.array_split(images, parts)
+            backward_in_parts(
+                lambda part: self._encoded(shares[part], draw.part(part, parts)),
+                parts,
+                loss,
+                self._towers.no_sync if isinstance(self._towers, DistributedDataParallel) else nullcontext,
+            )
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, plan.training.max_gradient_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient is {norm.item()} at step {self.steps_done + 1}")
@@ -143,9 +152,9 @@ class Distiller:
             schedule(self.steps_done, training.steps, training.schedule, training.warmup, training.decay)
         )
         self.student.clamp_logit_scale()
-        self._push(batch)
+        self._push(targets)
         self.steps_done += 1
-        return {name: float(loss.detach()) for name, loss in [*losses.items(), ("total", total)]}
+        return {name: float(value.detach()) for name, value in losses.items()}
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs to go on as if nothing had happened: tensors and plain values."""
@@ -162,33 +171,66 @@ class Distiller:
         self._optimizer.load_state_dict(state["optimizer"])
         self._queue = state["queue"].to(self._device)
 
-    def _inputs(self, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels [B, 3, H, W], tokens [G·B, T] and the captions' language weights [G, B]."""
-        images = torch.from_numpy(self._data.images[draw.images]).to(self._device)
+    def _encoded(self, images: Array, draw: Draw) -> Outputs:
+        """What the student makes of a draw; ``images``: its pictures, uint8 [B, H, W, 3]."""
         views = torch.from_numpy(self._cache.views[draw.images, draw.views]).to(self._device)
         tokens = torch.from_numpy(self._data.tokens[draw.languages, draw.texts]).long().to(self._device)
+        pixels = self.student.preprocess(apply_views(torch.from_numpy(images).to(self._device), views))
+        with computing(self._device, self._plan.training.precision):
+            return Outputs(*self._towers(pixels, self.student.read(tokens.flatten(0, 1))))
+
+    def _targets(self, draw: Draw) -> _Targets:
+        """The teacher's part in a draw; all workers must ask together."""
+        cached, of_image, of_text = self._cache, (draw.images, draw.views), (draw.languages, draw.texts)
         weight = torch.from_numpy(self._weights[draw.languages] * draw.present).to(self._device)
-        return self.student.preprocess(apply_views(images, views)), self.student.read(tokens.flatten(0, 1)), weight
+        return _Targets(
+            image=gather(self._of_teacher(cached.image[of_image])),
+            text=gather(self._of_teacher(cached.text[of_text]), dim=1),
+            control=gather(self._of_teacher(cached.text[self._control, draw.captions[self._control]])),
+            weight=gather(weight, dim=1),
+            image_states=[self._of_teacher(cached.image_layers[row][of_image]) for row in self._image_rows],
+            text_states=[self._of_teacher(cached.text_layers[row][of_text]) for row in self._text_rows],
+        )
 
     def _of_teacher(self, rows: Any) -> Tensor:
         return torch.from_numpy(rows).float().to(self._device)
 
-    def _layer_loss(self, draw: Draw, image: list[Tensor], text: list[Tensor], weight: Tensor) -> Tensor:
+    def _losses(self, outputs: Outputs, targets: _Targets) -> dict[str, Tensor]:
+        """The named losses of the batch of all workers, and their weighted sum, ``total``; all must ask together."""
+        recipe, scale, bias = self._plan.recipe, outputs.logit_scale, outputs.logit_bias
+        batch = DistillationBatch(
+            image=gather(outputs.image),
+            text=gather(outputs.text, dim=1),
+            teacher_image=targets.image,
+            teacher_text=targets.text,
+            teacher_control=targets.control,
+            weight=targets.weight,
+            logit_scale=scale,
+            teacher_logit_scale=scale.new_tensor(self._cache.logit_scale),
+            queue=self._queue,
+            replication=recipe.replication,
+        )
+        losses: dict[str, Tensor] = {name: STRATEGIES[name](batch) for name in recipe.weights}
+        total = torch.stack([recipe.weights[name] * losses[name] for name in recipe.weights]).sum()
+        if recipe.task_weight > 0:
+            losses["task"] = self.student.task_loss(batch.image, batch.text, batch.weight, scale, bias)
+            total = total + recipe.task_weight * losses["task"]
+        if targets.image_states or targets.text_states:
+            losses["layers"] = self._layer_loss(outputs, targets)
+            total = total + recipe.layer_weight * losses["layers"]
+        return {**losses, "total": total}
+
+    def _layer_loss(self, outputs: Outputs, targets: _Targets) -> Tensor:
         """The mean over the matched pairs of both towers."""
-        cached = self._cache
-        pairs = len(self._image_rows) + len(self._text_rows)
+        image, text, weight = outputs.image_states, outputs.text_states, targets.weight
         loss = weight.new_zeros(())
         if image:
-            targets = [self._of_teacher(cached.image_layers[row][draw.images, draw.views]) for row in self._image_rows]
-            ones = weight.new_ones(len(draw.images))
-            loss = loss + len(image) / pairs * layer_loss([h.float() for h in image], targets, ones)
+            distances = layer_distances([h.float() for h in image], targets.image_states)
+            loss = loss + len(image) * layer_loss(gather(distances, dim=1), weight.new_ones(weight.shape[1]))
         if text:
-            targets = [
-                self._of_teacher(cached.text_layers[row][draw.languages, draw.texts]).flatten(0, 1)
-                for row in self._text_rows
-            ]
-            loss = loss + len(text) / pairs * layer_loss([h.float() for h in text], targets, weight.flatten())
-        return loss
+            distances = layer_distances([h.float() for h in text], targets.text_states)  # [pairs, G, B]
+            loss = loss + len(text) * layer_loss(gather(distances, dim=2).flatten(1), weight.flatten())
+        return loss / (len(image) + len(text))
 
     def _first_queue(self) -> Tensor:
         """A full queue before the first step: random training images and captions as the teacher embeds them."""
@@ -205,10 +247,10 @@ class Distiller:
             ]
         ).float()
 
-    def _push(self, batch: DistillationBatch) -> None:
+    def _push(self, targets: _Targets) -> None:
         """The newest teacher embeddings in, the oldest out."""
         if len(self._queue):
-            newest = torch.cat([batch.teacher_image, batch.teacher_text[batch.weight > 0]])
+            newest = torch.cat([targets.image, targets.text[targets.weight > 0]])
             self._queue = torch.cat([self._queue, newest])[-len(self._queue) :]
 
 

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -74,3 +75,19 @@ def gather(part: Tensor, dim: int = 0) -> Tensor:
         return part
     joined: Tensor = _Gather.apply(part.transpose(0, dim))
     return joined.transpose(0, dim)
+
+
+def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """``module`` with gradients that are the mean over workers; itself if there is one worker.
+
+    Not every recipe's loss takes every output: FD has no use for the logit scale. A static graph, which would learn that
+    from the first step, exchanges no gradients in the second one then (torch 2.14), so that it is looked at in every step.
+    """
+    if worker()[1] == 1:
+        return module
+    return DistributedDataParallel(
+        module,
+        device_ids=[device] if device.type == "cuda" else None,
+        forward_sync_buffers=False,  # they never change
+        find_unused_parameters=True,
+    )

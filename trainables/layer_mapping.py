@@ -39,24 +39,33 @@ def mapped_layers(mapping: LayerMapping, student: int, teacher: int) -> tuple[in
     return tuple(layer - 1 for layer in found)
 
 
-def layer_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], weight: Tensor) -> Tensor:
-    """Mean over matched pairs and rows of w‖norm(h) − norm(H)‖².
+def layer_distances(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """‖norm(h) − norm(H)‖² of each row of each matched pair, [pairs, B].
 
-    The rows' weights have mean 1 over languages; a row of weight 0 is a missing caption and does not count. The
-    difference of unit vectors is that of PKD (Sun et al. 2019, arXiv 1908.09355, equation 7).
+    The difference of unit vectors is that of PKD (Sun et al. 2019, arXiv 1908.09355, equation 7).
 
     Args:
         student: a pooled hidden state [B, H] a matched pair, already as wide as the teacher's.
         teacher: the matched hidden states [B, H].
-        weight: [B].
     """
     import torch
     from torch.nn import functional
 
-    count = (weight > 0).sum().clamp(min=1)
-    terms = [
-        (weight * (functional.normalize(h, dim=-1) - functional.normalize(target, dim=-1)).square().sum(dim=-1)).sum()
-        / count
-        for h, target in zip(student, teacher, strict=True)
-    ]
-    return torch.stack(terms).mean()
+    return torch.stack(
+        [
+            (functional.normalize(h, dim=-1) - functional.normalize(target, dim=-1)).square().sum(dim=-1)
+            for h, target in zip(student, teacher, strict=True)
+        ]
+    )
+
+
+def layer_loss(distances: Tensor, weight: Tensor) -> Tensor:
+    """Mean over matched pairs and rows of w·distance.
+
+    The rows' weights have mean 1 over languages; a row of weight 0 is a missing caption and does not count.
+
+    Args:
+        distances: of `layer_distances` [pairs, B].
+        weight: [B].
+    """
+    return (weight * distances).sum(dim=-1).mean() / (weight > 0).sum().clamp(min=1)

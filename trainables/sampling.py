@@ -58,18 +58,22 @@ class BatchSampler:
         seed: int,
         exposure: Array | None = None,
         weights: Sequence[float] | None = None,
+        parts: int = 1,
     ) -> None:
         """``exposure``: relative frequency of each language, [L]; uniform if None. ``weights``: of the parts of a mixture,
-        relative to each other; None: all images alike.
+        relative to each other; None: all images alike. ``parts``: equal ones that a batch must fall into; where there are
+        fewer images than a batch wants, a few are left out for it.
 
         Raises:
-            ValueError: if an image has no caption.
+            ValueError: if an image has no caption, or there are fewer images than parts.
         """
         self._seed = seed
         self._views = views
         self._captions = captions
         self._count = len(data.image_item)
-        self._batch_size = min(batch_size, self._count)
+        self._batch_size = min(batch_size, self._count) // parts * parts
+        if not self._batch_size:
+            raise ValueError(f"{self._count} training images cannot be shared by {parts} parts of a batch")
         self._mixture = None if weights is None else _Mixture(data.images, weights, self._batch_size, seed)
         count = len(data.languages)
         self._exposure = np.ones(count) if exposure is None else np.asarray(exposure, float)

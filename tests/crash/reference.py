@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     study, *trainings = (Path(argument) for argument in arguments)
     config = load_config(str(study / "config.yaml"))
     ledger = Ledger(study)
-    runner = TrialRunner(config, ledger, _inputs(config), 1, RayMetrics(config))
+    runner = TrialRunner(config, ledger, _inputs(config), lambda: 1, RayMetrics(config))
     known = [again for record in ledger.records() for again in (record, *ledger.confirmations(record))]
     found = {str(record.folder): _reports(runner, record) for record in known if record.folder in trainings}
     print(json.dumps(found))

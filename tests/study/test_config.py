@@ -76,6 +76,8 @@ MISTAKES = [
     ("data.languages=en", "data.languages", ["a list, for example [en, de]", "'en'"]),
     ("tracking.tensorboard=maybe", "tracking.tensorboard", ["true or false", "'maybe'"]),
     ("resources.concurrent_trials=some", "resources.concurrent_trials:", ["auto", "'some'"]),
+    ("resources.gpus_per_worker=1.5", "resources: gpus_per_worker:", ["1.5", "whole number"]),
+    ("resources={workers_per_trial: 2, gpus_per_worker: 0.5}", "resources: gpus_per_worker:", ["0.5", "NCCL"]),
     ("resources.concurrent_trials=0", "resources.concurrent_trials:", ["greater than or equal to 1", "not 0"]),
     ("training.warmup=.nan", "training.warmup", ["nan"]),
     ("search.sampler=nsga", "search.sampler", ["'tpe'", "did you mean nsga2?", "'nsga'"]),
@@ -255,6 +257,10 @@ def test_shares_are_read_and_written_as_they_were_given(tmp_path: Path) -> None:
 def test_a_batch_that_workers_cannot_share_is_refused() -> None:
     with pytest.raises(UserError, match=r"training\.batch_size: 64 is not a multiple of .*workers_per_trial, 3"):
         load_config("emoji_clip", ["training.batch_size=64", "resources.workers_per_trial=3"])
+    with pytest.raises(UserError, match=r"training\.accumulation: 3 does not divide training\.batch_size, 64"):
+        load_config("emoji_clip", ["training.batch_size=64", "training.accumulation=3"])
+    with pytest.raises(UserError, match=r"training\.accumulation: 4 times resources.workers_per_trial, 2 does not div"):
+        load_config("emoji_clip", ["training.batch_size=4", "training.accumulation=4", "resources.workers_per_trial=2"])
 
 
 @pytest.mark.parametrize(

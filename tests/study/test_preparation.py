@@ -24,7 +24,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 from study.config import load_config
-from study.environment import TRIAL_RESOURCE
+from study.placement import TRIAL_RESOURCE
 from study.stages import StageRunner
 from trainables.data import cluster
 from trainables.data.captions import open_captions, prepare_captions
@@ -49,7 +49,7 @@ try:
     assert sorted(one.number for one in written) == list(range(len(gallery.shards)))
     with pytest.raises(OSError, match="No such file or directory: .*nowhere"):
         list(cluster.write(dataclasses.replace(gallery, folder=Path("/proc/nowhere")), [0, 1]))
-    with StageRunner(config, 1.0, 0.0) as stages:
+    with StageRunner(config, lambda: (1.0, 0.0)) as stages:
         there = stages.run("prepare", progress=lambda done, total: None).train
 finally:
     ray.shutdown()

@@ -55,7 +55,7 @@ class Tune:
         ledger = Ledger(folder)
         self.record = ledger.begin(0, Recipe(strategy="fd"), 1)
         self.source = Few([self.record])
-        searcher = RecordSearcher(self.source, lambda record: {"number": record.number})
+        searcher = RecordSearcher(self.source, lambda record: {"number": record.number}, lambda: 2)
         self.recorder = Recorder(ledger, self.source, searcher, retries)
         assert searcher.suggest("t") == {"number": 0}
         # Tune copies this file to its storage, where `get_error` looks, only after callbacks have run.
@@ -80,10 +80,21 @@ class Tune:
         return [(line["step"], line["final"]) for line in self.record.reports()]
 
 
+def test_no_more_trainings_are_handed_out_than_there_is_room_for_at_the_time(tmp_path: Path) -> None:
+    ledger, room = Ledger(tmp_path), [1]
+    source = Few([ledger.begin(number, Recipe(strategy="fd"), 1) for number in range(3)])
+    searcher = RecordSearcher(source, lambda record: {"number": record.number}, lambda: room[0])
+    assert [searcher.suggest(str(place)) for place in range(2)] == [{"number": 0}, None]
+    room[0] = 2
+    assert [searcher.suggest(str(place)) for place in range(2, 4)] == [{"number": 1}, None]
+    del searcher.running["0"], searcher.running["2"]
+    assert searcher.suggest("4") == {"number": 2}
+
+
 def test_trainings_are_handed_out_until_the_source_has_none_and_it_is_not_asked_again(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     source = Few([ledger.begin(number, Recipe(strategy="fd"), 1) for number in range(2)])
-    searcher = RecordSearcher(source, lambda record: {"number": record.number})
+    searcher = RecordSearcher(source, lambda record: {"number": record.number}, lambda: 3)
     assert [searcher.suggest(str(place)) for place in range(3)] == [{"number": 0}, {"number": 1}, None]
     source._records = [ledger.begin(2, Recipe(strategy="fd"), 1)]
     assert searcher.suggest("3") is None  # two are running, and may be lost

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NODES = """
 import ctypes, os, subprocess, sys
 from ray.cluster_utils import Cluster
-from study.environment import TRIAL_RESOURCE
+from study.placement import TRIAL_RESOURCE
 
 head = {"num_cpus": 1, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}}
 nodes = Cluster(initialize_head=True, head_node_args=head)

@@ -19,6 +19,8 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from tests.study.nodes import processes_of
+
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -92,16 +94,7 @@ class Run:
 
     def processes(self) -> dict[int, str]:
         """The command lines of all processes of this run that are alive."""
-        found = {}
-        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            try:
-                if os.getsid(pid) == self.process.pid:
-                    content = Path(f"/proc/{pid}/cmdline").read_bytes()
-                    if command := content.replace(b"\0", b" ").decode(errors="replace").strip():  # a zombie has none
-                        found[pid] = command
-            except OSError:
-                continue  # it ended meanwhile
-        return found
+        return processes_of(self.process.pid)
 
     def trials(self) -> list[int]:
         """The processes that trials run in, by Ray's title for them."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.trainables.models.tiny import FAMILIES, tiny_spec
-from trainables.cost import PARTS, Step, encoding_cost, on_meta, parameters_by_part, step_cost
+from trainables.cost import PARTS, Batch, Step, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.prepared import CaptionedImages
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
@@ -87,7 +87,7 @@ def newton_schulz_flops(model: DualEncoder) -> int:
 @every_family
 def test_flops_of_a_step_follow_from_those_of_encoding(family: Family) -> None:
     spec = tiny_spec(family)
-    cost = step_cost(spec, spec, BATCH, captions=2, workers=1, queue_size=QUEUE)
+    cost = step_cost(spec, spec, Batch(BATCH, captions=2, queue_size=QUEUE))
     towers = encoding_cost(spec, images=1, texts=1)
     encoding = BATCH * (towers.image_flops + 2 * towers.text_flops)
     square, queue = 2 * BATCH**2 * spec.embed_dim, 2 * BATCH * QUEUE * spec.embed_dim
@@ -104,10 +104,10 @@ def test_flops_of_a_step_follow_from_those_of_encoding(family: Family) -> None:
 
 @every_family
 def test_memory_of_a_step_is_what_real_tensors_take(family: Family) -> None:
-    teacher, spec = tiny_spec(family), narrow(family)
-    cost = step_cost(spec, teacher, BATCH, captions=1, workers=1, queue_size=QUEUE)
+    teacher, spec, batch = tiny_spec(family), narrow(family), Batch(BATCH, captions=1, queue_size=QUEUE)
+    cost = step_cost(spec, teacher, batch)
     model = build_model(spec, seed=0)
-    step = Step(model, teacher, BATCH, captions=1, workers=1, queue_size=QUEUE)  # on the CPU
+    step = Step(model, teacher, batch)  # on the CPU
     parameters = [*model.parameters(), *step.projections.parameters()]
     weights = {tensor.data_ptr() for tensor in (*parameters, *model.buffers())}
     kept: dict[int, int] = {}
@@ -119,7 +119,7 @@ def test_memory_of_a_step_is_what_real_tensors_take(family: Family) -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = step.loss()
+        loss = step.loss(step.encoded())
     assert cost.kept_for_backward == sum(kept.values())
     loss.backward()
     assert cost.weights == cost.gradients == 4 * sum(parameter.numel() for parameter in parameters)
@@ -134,10 +134,20 @@ def test_memory_of_a_step_is_what_real_tensors_take(family: Family) -> None:
 
 def test_workers_share_a_batch() -> None:
     spec = tiny_spec("clip")
-    one, two = (step_cost(spec, spec, 8, captions=1, workers=workers, queue_size=QUEUE) for workers in (1, 2))
+    one, two = (step_cost(spec, spec, Batch(8, 1, workers, queue_size=QUEUE)) for workers in (1, 2))
     assert one.forward_flops / 2 < two.forward_flops < 0.6 * one.forward_flops
     assert two.kept_for_backward < 0.75 * one.kept_for_backward
     assert two.weights == one.weights
+
+
+def test_parts_of_a_batch_cost_a_forward_pass_more_and_keep_less() -> None:
+    spec = tiny_spec("clip")
+    whole, parts = (step_cost(spec, spec, Batch(32, 1, 1, parts, QUEUE)) for parts in (1, 8))
+    towers = encoding_cost(spec, images=1, texts=1)
+    assert parts.forward_flops - whole.forward_flops == 32 * (towers.image_flops + towers.text_flops)
+    assert parts.backward_flops == pytest.approx(whole.backward_flops, rel=0.01)
+    assert whole.kept_for_backward / 8 < parts.kept_for_backward < whole.kept_for_backward / 4
+    assert parts.weights == whole.weights
 
 
 def test_memory_of_encoding_grows_with_what_is_encoded_at_once() -> None:

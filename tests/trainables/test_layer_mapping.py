@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.layer_mapping import layer_loss, mapped_layers
+from trainables.layer_mapping import layer_distances, layer_loss, mapped_layers
 from trainables.recipe import LayerMapping
 
 sizes = st.integers(1, 40).flatmap(lambda teacher: st.tuples(st.integers(1, teacher), st.just(teacher)))
@@ -80,7 +80,7 @@ def test_layer_loss_and_its_gradient_are_the_formulas() -> None:
         return float(np.mean(terms))
 
     student = torch.tensor(states, requires_grad=True)
-    loss = layer_loss(list(student), list(torch.tensor(targets)), torch.tensor(weight))
+    loss = layer_loss(layer_distances(list(student), list(torch.tensor(targets))), torch.tensor(weight))
     loss.backward()
     assert float(loss.detach()) == pytest.approx(reference(states), rel=1e-12)
     slope, step = np.zeros_like(states), 1e-6
@@ -94,4 +94,5 @@ def test_layer_loss_and_its_gradient_are_the_formulas() -> None:
 
 def test_layer_loss_vanishes_where_only_lengths_differ() -> None:
     states = torch.randn(1, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert float(layer_loss(list(states), list(3 * states), torch.ones(4))) == pytest.approx(0, abs=1e-12)
+    loss = layer_loss(layer_distances(list(states), list(3 * states)), torch.ones(4))
+    assert float(loss) == pytest.approx(0, abs=1e-12)
