@@ -47,7 +47,7 @@ def run_command(
 
 
 def open_study(run: str) -> StudyData:
-    """The study in the folder ``run``.
+    """The study in the folder, or at the URL, ``run``.
 
     Raises:
         CommandError: if it is no study's folder, naming the nearest, or a file that all frames need cannot be read.
@@ -62,6 +62,13 @@ def open_study(run: str) -> StudyData:
 
 
 def _study_folder(run: str) -> Path:
+    from analysis.remote import copied_here, is_url
+
+    if is_url(run):
+        folder = copied_here(run)
+        if not (folder / "config.yaml").is_file():
+            raise CommandError(f"no study in {run}: a study's folder holds config.yaml")
+        return folder
     folder = Path(run).expanduser()
     if (folder / "config.yaml").is_file():
         return folder

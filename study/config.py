@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -15,9 +16,12 @@ from study.data_config import DataConfig
 from study.errors import UserError
 from study.metrics import METRICS, Metric, mistaken_set, place_of
 from study.mistakes import did_you_mean, first_mistake, read_mapping
+from trainables.artifacts import cache_root, content_key
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
+from trainables.data.settings import keeps_no_secret
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
 from trainables.recipe import Positive
+from trainables.remote_folder import is_url
 
 _PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "emoji_clip"
@@ -29,9 +33,20 @@ Direction = Literal["maximise", "minimise"]
 class StorageConfig(Typed):
     """Where the study's folder and its Optuna storage lie."""
 
-    path: str = "runs"
+    path: str = "runs"  # a folder, or a URL of an fsspec store, such as s3://bucket/studies
     # `sqlite` for a file in the study's folder, or `env:NAME` for a URL in the environment, which is never written down.
     optuna: str = "sqlite"
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_place(cls, path: str) -> str:
+        if not is_url(path):
+            return path
+        keeps_no_secret(path)
+        parts = urlsplit(path)
+        if parts.scheme in ("http", "https") or not parts.netloc:
+            raise ValueError(f"{path!r} is no store that can be written: write it as s3://bucket/studies")
+        return path.rstrip("/")
 
     @field_validator("optuna")
     @classmethod
@@ -259,6 +274,15 @@ class StudyConfig(Typed):
         return self
 
     @model_validator(mode="after")
+    def _has_a_storage(self) -> Self:
+        if is_url(self.storage.path) and self.storage.optuna == "sqlite":
+            raise ValueError(
+                f"storage.optuna: sqlite is a file, which cannot lie at {self.storage.path} (storage.path): name a "
+                "database, env:NAME for a URL in the environment variable NAME"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _metrics_are_of_sets(self) -> Self:
         for key, metrics in (("objectives", self.search.objectives), ("constraints", self.search.constraints)):
             for metric in metrics:
@@ -335,8 +359,15 @@ def dump_config(config: StudyConfig) -> str:
 
 
 def study_folder(config: StudyConfig) -> Path:
-    """Where the study of this configuration lies."""
-    return (Path(config.storage.path).expanduser() / config.name).absolute()
+    """Where the study of this configuration lies; of one at a URL, where the driver's copy of it does."""
+    path = config.storage.path
+    place = cache_root() / "studies" / content_key({"url": path}) if is_url(path) else Path(path).expanduser()
+    return (place / config.name).absolute()
+
+
+def study_url(config: StudyConfig) -> str | None:
+    """The URL of the study of this configuration, None if it lies in a folder."""
+    return f"{config.storage.path}/{config.name}" if is_url(config.storage.path) else None
 
 
 def storage_url(config: StorageConfig, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Watch a study in Optuna Dashboard, while it runs or when it has ended.
 
     python -m study.dashboard                          the embedded study
-    python -m study.dashboard runs/emoji-clip          a study by its folder
+    python -m study.dashboard runs/emoji-clip          a study by its folder, or its URL
     python -m study.dashboard my_study.yaml --port 9000
 
 It needs an extra: pip install 'polydistill[dashboard]'. There is no password, so it answers this machine alone; from
@@ -25,10 +25,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from analysis.commands import command_parser
 from study.arguments import add_config
-from study.config import StudyConfig, available_presets, load_config, storage_url, study_folder
+from study.config import StudyConfig, available_presets, load_config, storage_url, study_folder, study_url
 from study.errors import UserError
 from study.ledger import Ledger
 from study.mistakes import did_you_mean
+from trainables.artifacts import cache_root, content_key
+from trainables.remote_folder import is_url
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -101,6 +103,11 @@ def _find(source: str, overrides: Sequence[str], name: str | None) -> tuple[Stud
     Raises:
         UserError: if there is no such study.
     """
+    if is_url(source):
+        folder = _fetched(source.rstrip("/"))
+        if not (folder / "config.yaml").is_file():
+            raise UserError(f"no study in {source}: a study's folder holds config.yaml")
+        return load_config(str(folder / "config.yaml"), overrides, name), folder
     if source not in available_presets() and (given := Path(source)).is_dir():
         if not (given / "config.yaml").is_file():
             raise UserError(f"no study in {given}: a study's folder holds config.yaml")
@@ -111,7 +118,29 @@ def _find(source: str, overrides: Sequence[str], name: str | None) -> tuple[Stud
             f"preset ({', '.join(available_presets())})"
         )
     config = load_config(source, overrides, name)
+    if (url := study_url(config)) is not None:
+        return config, _fetched(url)
     return config, study_folder(config)
+
+
+def _fetched(url: str) -> Path:
+    """A folder with the files of a study at a URL that say what it is and what Optuna calls it.
+
+    Raises:
+        UserError: if the URL cannot be used.
+    """
+    from trainables.remote_folder import RemoteError, RemoteFolder
+
+    remote = RemoteFolder(url, patience=10.0)
+    folder = cache_root() / "read" / content_key({"url": url}) / url.rpartition("/")[2]
+    try:
+        there = set(remote.names())
+        for name in ("config.yaml", "study.json"):
+            (folder / name).unlink(missing_ok=True)
+            remote.pull(folder, {name} & there)
+    except RemoteError as error:
+        raise UserError(f"storage.path: {error}") from None
+    return folder
 
 
 def _open(config: StudyConfig, folder: Path) -> tuple[RDBStorage, int]:

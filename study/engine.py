@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from analysis.pareto import reference_point
-from search_spaces.space import SearchSpace
 from study.budget import Budget
 from study.checks import surroundings
-from study.config import StudyConfig
 from study.confirmation import Confirmations, due
 from study.environment import dashboard_url, describe_environment, ray_cluster
 from study.errors import UserError
@@ -21,6 +19,7 @@ from study.foresight import Foresight
 from study.last_words import last_words
 from study.ledger import Ledger, TrialRecord
 from study.placement import Room
+from study.plan import Plan
 from study.progress import Progress
 from study.ray_metrics import RayMetrics
 from study.results import print_time, withdraw_report, write_report
@@ -32,7 +31,7 @@ from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
 from study.trial_runner import Inputs, TrialRunner, remove_left_overs
 from study.trials import Trials
-from study.warm_start import StartingPoint
+from trainables.artifact_mirror import at_hand, read_file
 from trainables.artifacts import MANIFEST, write_json
 from trainables.config import TeacherConfig
 from trainables.data.cluster import has_several_nodes
@@ -44,17 +43,6 @@ from trainables.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from trainables.data.leakage import Overlap
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A study as it was asked for, checked at the door."""
-
-    config: StudyConfig
-    space: SearchSpace
-    starting_points: list[StartingPoint]
-    storage_url: str
-    address: str | None
 
 
 def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
@@ -69,7 +57,7 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
     trials = Trials(study, ledger, config.search, config.seed, plan.space, surroundings(config))
     trials.reconcile()
     progress = Progress(terminal)
-    progress.note(f"Study {config.name} in {ledger.folder}")
+    progress.note(f"Study {config.name} in {ledger.place}")
     for point in trials.start_from(plan.starting_points):
         for message in point.messages:
             progress.note(message)
@@ -81,7 +69,8 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
 
     withdraw_report(ledger.folder)
     write_json(ledger.folder / "environment.json", describe_environment())
-    unheard = f"study.run: ended from outside, or by Ray; what had finished is kept in {ledger.folder}"
+    ledger.keep_all()
+    unheard = f"study.run: ended from outside, or by Ray; what had finished is kept in {ledger.place}"
     with last_words(f"{unheard}. The same command goes on from there.", terminal) as say_no_more, progress.shown():
         with ExitStack() as stack:
             trackers = Trackers.open(config, ledger.folder)
@@ -90,14 +79,15 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             with progress.stage("start Ray"):
                 stack.enter_context(ray_cluster(plan.address, config.resources, lost))
                 if plan.address is not None:
-                    check_shared(ledger.folder)
+                    check_shared(ledger.remote.remote if ledger.remote else ledger.folder)
             if url := dashboard_url():
                 progress.note(f"Ray dashboard: {url}")
             progress.note(f"Optuna dashboard: python -m study.dashboard {ledger.folder}")
             spent = _Stages(plan, trials, trackers, progress).run()
-        remove_left_overs(ledger.folder)  # Ray is down: what outlived a killed run has written its last
+        remove_left_overs(ledger)  # Ray is down: what outlived a killed run has written its last
         with progress.stage("report"):
             write_report(ledger.folder)
+            ledger.keep_all()
     print_time(progress.seconds, spent, progress.console)
 
 
@@ -141,7 +131,7 @@ class _Stages:
                     stack.close()
                     stages = stack.enter_context(StageRunner(config, self._room.for_stage))
                 with progress.stage("load teacher" if config.teacher.pretrained else "fit teacher") as advance:
-                    teacher = stages.run("teacher", prepared, progress=advance)
+                    teacher = at_hand(stages.run("teacher", prepared, progress=advance))
             except CheckpointError as error:
                 raise UserError(f"teacher.pretrained: {error}") from None
             with progress.stage("score teacher") as advance:
@@ -175,11 +165,11 @@ class _Stages:
         sources share that should be apart."""
         path, reports = self._ledger.folder / REPORT, {}
         for key, folder in prepared.by_key.items():
-            found = folder / REPORT
-            if found.exists():
-                reports[key] = json.loads(found.read_text(encoding="utf-8"))
+            if (found := read_file(folder, REPORT)) is not None:
+                reports[key] = json.loads(found)
         if reports or leaks:
             write_json(path, {**reports, "leakage": [asdict(leak) for leak in leaks]})
+            self._ledger.keep(path)
         for key, report in reports.items():
             if report["bad_rows"]:
                 self._progress.note(f"data.{key}: {report['bad_rows']} of {report['rows']} rows are bad: {path}")
@@ -212,7 +202,7 @@ class _Stages:
             self._progress.stage("test the front") as advance,
             StageRunner(self._config, self._room.for_stage) as stages,
         ):
-            folders = [record.folder / "checkpoint" for record in members]
+            folders = [f"{self._ledger.place_of(record)}/checkpoint" for record in members]
             of_teacher, found = stages.run("test", inputs.teacher, folders, inputs.prepared, progress=advance)
         for record, scores in zip(members, found, strict=True):
             self._write_test(record, scores)
@@ -221,14 +211,16 @@ class _Stages:
     def _write_test(self, record: TrialRecord, scores: Mapping[str, Any]) -> None:
         if "unreadable" in scores:
             self._progress.note(
-                f"Trial {record.folder.name} has no test scores: {record.folder / 'checkpoint'} cannot be read "
+                f"Trial {record.folder.name} has no test scores: {self._ledger.place_of(record)}/checkpoint cannot be read "
                 f"({scores['unreadable']})"
             )
         else:
             write_json(record.folder / "test.json", {"metrics": scores["summary"], "scores": scores})
+            self._ledger.keep(record.folder / "test.json")
 
     def _write_teacher(self, scores: Mapping[str, Any]) -> None:
         write_json(self._ledger.folder / "teacher.json", {**self._described, "scores": scores})
+        self._ledger.keep(self._ledger.folder / "teacher.json")
 
 
 def _refuse_a_teacher_that_guesses(

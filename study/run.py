@@ -30,9 +30,11 @@ from study.config import (
 )
 from study.errors import UserError
 from trainables.artifacts import write_text
+from trainables.remote_folder import RemoteError
 
 if TYPE_CHECKING:
     from study.ledger import Ledger
+    from study.plan import Plan
 
 # What may change between two runs of one study; everything else would mix trials that do not compare.
 _MAY_CHANGE = (
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"study.run: {error}", file=sys.stderr)
         return 2
+    except RemoteError as error:
+        print(f"study.run: storage.path: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,10 +74,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     from study.checks import check_data, checked_space
-    from study.environment import check_address, check_cache, check_resources, prepare_process
+    from study.environment import check_address, check_cache, check_resources, use_mirror
     from study.ledger import Ledger
     from study.models import check_student
+    from study.plan import Plan
     from study.ray_job import check_storage_outlives_job, own_cluster
+    from study.remote_study import remote_study
     from study.tracking import check_tracking
     from study.warm_start import starting_points
 
@@ -88,28 +95,39 @@ def _run(options: argparse.Namespace) -> int:
         check_resources(config.resources)
     folder = study_folder(config)
     check_storage_outlives_job(config.storage.path, folder)
+    use_mirror(config.storage)
+    ledger = Ledger(folder, remote_study(config))
     # Where the first trials come from matters, and need be there, only until there are trials.
-    has_begun = not options.fresh and any(folder.glob("trials/*/recipe.json"))
+    has_begun = not options.fresh and ledger.has_begun()
     points = [] if has_begun else starting_points(config, space)
     url = storage_url(config.storage, folder)
-    ledger = Ledger(folder)
     ledger.open()
+    try:
+        return _run_opened(options, Plan(config, space, points, url, address), ledger, has_begun)
+    finally:
+        ledger.close()
+
+
+def _run_opened(options: argparse.Namespace, plan: Plan, ledger: Ledger, has_begun: bool) -> int:
+    from study.environment import prepare_process, quiet
+
+    config, folder = plan.config, ledger.folder
     if options.fresh and (aside := ledger.set_aside()):
         print(f"The earlier study is now in {aside}")
     refuse_changes(config, folder, has_begun)
     write_text(folder / "config.yaml", dump_config(config))
+    ledger.keep_all()
     if (reason := _why_finished(config, ledger)) is not None:
-        print(f"The study in {folder} is finished ({reason}); to go on, raise what ended it.")
+        print(f"The study in {ledger.place} is finished ({reason}); to go on, raise what ended it.")
         return _show(folder, sys.stdout)
 
-    prepare_process(address)
+    prepare_process(plan.address)
     # Everything below is slow: only now is a library imported that takes its time.
-    from study.engine import Plan, run_stages
-    from study.environment import quiet
+    from study.engine import run_stages
 
     with quiet(folder / "study.log") as (output, terminal):
         try:
-            run_stages(Plan(config, space, points, url, address), ledger, terminal)
+            run_stages(plan, ledger, terminal)
             return _show(folder, output)
         except KeyboardInterrupt:
             print(f"\nInterrupted: {ledger.what_is_kept()}", file=terminal)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from study.errors import UserError
 from study.placement import TRIAL_RESOURCE
 from trainables.artifacts import cache_root
+from trainables.remote_folder import RemoteFolder
 
 _USED = ("CPU", "GPU", TRIAL_RESOURCE)  # a node that has none of them does nothing of a study
 _SEEN_WITHIN = 5.0  # seconds: shared file systems may show a new file late
@@ -27,16 +28,50 @@ class Probe:
 
     key: str  # where its path is configured
     what: str  # the folder, in words
-    path: Path
+    folder: Path | RemoteFolder
+    name: str
     word: str
 
-    def answer_of(self, node: str) -> Path:
+    @property
+    def place(self) -> str:
+        return self.folder.url if isinstance(self.folder, RemoteFolder) else str(self.folder)
+
+    def answer_of(self, node: str) -> Probe:
         """The file that a node of this id leaves beside it."""
-        return self.path.with_name(f"{self.path.name}.{node[:8]}")
+        return replace(self, name=f"{self.name}.{node[:8]}")
+
+    def write(self) -> None:
+        """Raises:
+        OSError: if it cannot be written.
+        """
+        if isinstance(self.folder, RemoteFolder):
+            self.folder.write(self.name, self.word.encode())
+        else:
+            (self.folder / self.name).write_text(self.word, encoding="utf-8")
+
+    def is_there(self) -> bool:
+        """Whether this process sees it.
+
+        Raises:
+            OSError: if the folder cannot be read.
+        """
+        if isinstance(self.folder, RemoteFolder):
+            return self.folder.read(self.name) == self.word.encode()
+        os.stat(self.folder)
+        path = self.folder / self.name
+        return path.exists() and path.read_text(encoding="utf-8") == self.word
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            if isinstance(self.folder, RemoteFolder):
+                self.folder.remove([self.name])
+            else:
+                (self.folder / self.name).unlink(missing_ok=True)
 
 
-def check_shared(study: Path) -> None:
-    """Whether every node of the running cluster sees the folder of the study and the cache folder, and can write there.
+def check_shared(study: Path | RemoteFolder) -> None:
+    """Whether every node of the running cluster sees the folder of the study, and the cache folder unless each has its
+    own, and can write there.
 
     Nodes that join later are not looked at.
 
@@ -46,23 +81,25 @@ def check_shared(study: Path) -> None:
     import ray
 
     nodes = [one for one in ray.nodes() if one["Alive"] and any(one["Resources"].get(name) for name in _USED)]
-    probes = []
+    folders: list[tuple[str, str, Path | RemoteFolder]] = []
+    if isinstance(study, RemoteFolder):
+        folders.append(("storage.path", "study folder", replace(study, patience=_SEEN_WITHIN)))
+    else:
+        folders.append(("storage.path", "study folder", study))
+        folders.append(("POLYDISTILL_CACHE", "cache folder", cache_root().absolute()))
+    # Named as what `atomically` leaves of a killed process, so that it is cleared away as that is.
+    probes = [
+        Probe(key, what, folder, f".shared.{uuid.uuid4().hex[:8]}", uuid.uuid4().hex) for key, what, folder in folders
+    ]
     try:
-        for key, what, folder in (
-            ("storage.path", "study folder", study),
-            ("POLYDISTILL_CACHE", "cache folder", cache_root().absolute()),
-        ):
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".shared.", delete=False) as file:
-                probes.append(Probe(key, what, Path(file.name), uuid.uuid4().hex))
-                file.write(probes[-1].word)
-            probes[-1].path.chmod(0o644)
+        for probe in probes:
+            probe.write()
         for node, answer in zip(nodes, _ask(nodes, probes), strict=True):
             _refuse(node["NodeManagerAddress"], node["NodeID"], probes, answer)
     finally:
         for probe in probes:
-            for path in (probe.path, *(probe.answer_of(node["NodeID"]) for node in nodes)):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+            for one in (probe, *(probe.answer_of(node["NodeID"]) for node in nodes)):
+                one.remove()
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], probes: list[Probe]) -> list[dict[str, str]]:
@@ -94,29 +131,29 @@ def look(probes: Sequence[Probe], node: str) -> dict[str, str]:
     wrong: dict[str, str] = {}
     for probe in probes:
         try:
-            _seen(probe.path, probe.word)
-            probe.answer_of(node).write_text(probe.word, encoding="utf-8")
+            _wait_for(probe)
+            probe.answer_of(node).write()
         except OSError as error:
             wrong[probe.key] = str(error.strerror or error)
-        if probe.key == "POLYDISTILL_CACHE" and (own := cache_root().absolute()) != probe.path.parent:
+        if probe.key == "POLYDISTILL_CACHE" and (own := cache_root().absolute()) != probe.folder:
             wrong[probe.key] = f"its own is {own}"
     return wrong
 
 
-def _seen(path: Path, word: str) -> None:
+def _wait_for(probe: Probe) -> None:
     """Raises:
-    OSError: if ``path`` does not come to hold ``word``.
+    OSError: if the file does not come to hold its word.
     """
     deadline = time.monotonic() + _SEEN_WITHIN
     while True:
+        missing = OSError("it holds other files")
         try:
-            if path.read_text(encoding="utf-8") == word:
+            if probe.is_there():
                 return
-            error = OSError("it holds other files")
-        except FileNotFoundError as missing:
-            error = OSError("it holds other files") if path.parent.is_dir() else missing
+        except FileNotFoundError as error:
+            missing = error
         if time.monotonic() > deadline:
-            raise error
+            raise missing
         time.sleep(_AGAIN)
 
 
@@ -128,12 +165,16 @@ def _refuse(address: str, node: str, probes: Sequence[Probe], wrong: Mapping[str
         reason = wrong.get(probe.key)
         if reason is None:
             try:
-                _seen(probe.answer_of(node), probe.word)
+                _wait_for(probe.answer_of(node))
             except OSError:
                 reason = "what it writes there does not arrive here"
         if reason is not None:
-            mend = "set it, where study.run is called, to" if probe.key == "POLYDISTILL_CACHE" else "name"
+            shared = "a folder that every node mounts under the same path"
+            mend = f"name {shared}, or the URL of a store, such as s3://bucket/studies"
+            if probe.key == "POLYDISTILL_CACHE":
+                mend = f"set it, where study.run is called, to {shared}"
+            elif isinstance(probe.folder, RemoteFolder):
+                mend = "every node must reach it, with credentials in its own environment"
             raise UserError(
-                f"{probe.key}: node {address} does not share the {probe.what} {probe.path.parent} ({reason}); {mend} a "
-                "folder that every node mounts under the same path"
+                f"{probe.key}: node {address} does not share the {probe.what} {probe.place} ({reason}); {mend}"
             )

@@ -21,6 +21,7 @@ from study.config import StudyConfig
 from study.data_config import CONTROL_LANGUAGE, Purpose
 from study.errors import UserError
 from study.models import TOWERS, student_layers, teacher_towers
+from trainables.artifact_mirror import at_hand
 from trainables.artifacts import artifact, write_json
 from trainables.data.report import DataError
 from trainables.data.sets import key_of
@@ -74,6 +75,10 @@ class Stages:
 
         set_up_process(threads)
         self._config, self._threads = config, threads
+
+    def run(self, stage: str, *arguments: Any) -> Iterator[Any]:
+        """The stage of this name, with artifacts as they are called on this machine."""
+        yield from getattr(self, stage)(*map(_at_hand, arguments))
 
     def prepare(self) -> Iterator[Any]:
         """The data as arrays, and the tokenizer: `Prepared`."""
@@ -169,8 +174,8 @@ class Stages:
             )
         )
 
-    def test(self, teacher: Path, students: list[Path], prepared: Prepared) -> Iterator[Any]:
-        """The scores of the teacher, and of saved students in their order, on test.
+    def test(self, teacher: Path, students: list[str], prepared: Prepared) -> Iterator[Any]:
+        """The scores of the teacher, and of students saved in these folders or at these URLs, in their order, on test.
 
         A student that a disk has damaged has ``unreadable``, the reason, instead of scores.
         """
@@ -195,11 +200,14 @@ class Stages:
                 yield 1 + len(found), total
         yield of_teacher, found
 
-    def _score_if_readable(self, student: Path, prepared: Prepared) -> dict[str, Any]:
+    def _score_if_readable(self, student: str, prepared: Prepared) -> dict[str, Any]:
         from safetensors import SafetensorError
 
+        from trainables.trial_folder import student_at
+
         try:
-            return self._score(student, prepared, "test.retrieval", "test.vqa")
+            with student_at(student) as folder:
+                return self._score(folder, prepared, "test.retrieval", "test.vqa")
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             return {"unreadable": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
 
@@ -232,6 +240,17 @@ class Stages:
         found = artifact("teacher-scores", fields, build) / "scores.json"
         scores: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
         return scores
+
+
+def _at_hand(argument: Any) -> Any:
+    if isinstance(argument, Prepared):
+        return Prepared(
+            at_hand(argument.tokenizer),
+            at_hand(argument.train),
+            {of: {name: at_hand(folder) for name, folder in named.items()} for of, named in argument.folders.items()},
+            at_hand(argument.vocabulary) if argument.vocabulary else None,
+        )
+    return at_hand(argument) if isinstance(argument, Path) else argument
 
 
 def _chance(folders: Mapping[str, Path]) -> dict[str, float]:
@@ -298,10 +317,10 @@ class StageRunner:
                 self.__enter__()
 
     def _run(self, stage: str, *arguments: Any, progress: Callable[[int, int], None]) -> Any:
-        method = getattr(self._actor, stage).options(num_returns="streaming")
+        method = self._actor.run.options(num_returns="streaming")
         value: Any = None
         try:
-            for reference in method.remote(*arguments):
+            for reference in method.remote(stage, *arguments):
                 value = ray.get(reference)
                 if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value):
                     progress(*value)

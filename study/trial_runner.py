@@ -7,7 +7,9 @@ import shutil
 import signal
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from trainables.config import Paths, TrialPlan
 from trainables.evaluation.summary import accuracies_of
 from trainables.language_weights import language_weights
 from trainables.models.spec import ModelSpec
-from trainables.trial import run_trial
+from trainables.remote_folder import RemoteError, RemoteFolder, is_url
+from trainables.trial import ray_storage, run_trial
 
 _RAY_FOLDER = "ray-"  # what Ray writes: nothing that a study needs later
 
@@ -70,9 +73,8 @@ class TrialRunner:
             UserError: if Optuna's storage does not come back.
         """
         fail_one_trial_when_memory_runs_out()
-        folder = self._ledger.folder
-        remove_left_overs(folder)
-        ray_folder = tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=folder)
+        remove_left_overs(self._ledger)
+        ray_folder = _new_ray_folder(self._ledger)
         timed = _Timed(source, self.spent, self._metrics)
         searcher = RecordSearcher(timed, lambda record: self._tune_config(record, ray_folder), self._room)
         recorder = Recorder(self._ledger, timed, searcher, self._config.resources.retries)
@@ -90,7 +92,7 @@ class TrialRunner:
                 ),
                 run_config=RunConfig(
                     name="tune",
-                    storage_path=ray_folder,
+                    **ray_storage(ray_folder),
                     verbose=0,
                     callbacks=[recorder],
                 ),
@@ -104,7 +106,7 @@ class TrialRunner:
             # Tune returns from Ctrl-C as if it had finished, and has put this handler back; otherwise its own stays.
             was_interrupted = signal.getsignal(signal.SIGINT) is interrupt
             signal.signal(signal.SIGINT, interrupt)
-            shutil.rmtree(ray_folder, ignore_errors=True)
+            _remove(ray_folder)
         if was_interrupted or not searcher.is_done:
             raise KeyboardInterrupt
 
@@ -136,7 +138,7 @@ class TrialRunner:
                 cache=str(inputs.cache),
                 vocabulary=str(inputs.prepared.vocabulary) if inputs.prepared.vocabulary else None,
             ),
-            folder=str(record.folder),
+            folder=self._ledger.place_of(record),
             workers=resources.workers_per_trial,
             cpus_per_worker=resources.cpus_per_worker,
             gpus_per_worker=resources.gpus_per_worker,
@@ -154,9 +156,28 @@ class TrialRunner:
         return {"CPU": resources.cpus_per_worker, **gpu}
 
 
-def remove_left_overs(folder: Path) -> None:
+def _new_ray_folder(ledger: Ledger) -> str:
+    """A place in the study's folder that all nodes reach, for what Ray writes."""
+    if ledger.remote is not None:
+        return (ledger.remote.remote / f"{_RAY_FOLDER}{uuid.uuid4().hex[:8]}").url
+    return tempfile.mkdtemp(prefix=_RAY_FOLDER, dir=ledger.folder)
+
+
+def _remove(ray_folder: str) -> None:
+    if is_url(ray_folder):
+        with suppress(RemoteError):
+            RemoteFolder(ray_folder).remove_all()
+    else:
+        shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def remove_left_overs(ledger: Ledger) -> None:
     """Delete what Ray Tune wrote into a study's folder in runs that were killed; nothing of it is ever read again."""
-    for left_over in folder.glob(f"{_RAY_FOLDER}*"):
+    if ledger.remote is not None:
+        first = {name.partition("/")[0] for name in ledger.remote.remote.names()}
+        for name in sorted(name for name in first if name.startswith(_RAY_FOLDER)):
+            _remove((ledger.remote.remote / name).url)
+    for left_over in ledger.folder.glob(f"{_RAY_FOLDER}*"):
         shutil.rmtree(left_over, ignore_errors=True)
 
 

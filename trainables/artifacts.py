@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from trainables.artifact_mirror import fetch, mirror, share
+
 MANIFEST = "manifest.json"
 _HALF_WRITTEN = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `atomically` names its files
 _LOCK = ".lock"
@@ -34,6 +36,12 @@ def cache_root() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("polydistill")
+
+
+def artifact_root() -> Path:
+    """Where artifacts lie: in the cache folder, those that a mirror has (`trainables.artifact_mirror`) apart."""
+    remote = mirror()
+    return cache_root() if remote is None else cache_root() / "mirrored" / content_key({"url": remote.url})
 
 
 def content_key(fields: Mapping[str, Any]) -> str:
@@ -106,7 +114,7 @@ def is_complete(folder: Path) -> bool:
 
 def artifact_path(kind: str, fields: Mapping[str, Any]) -> Path:
     """Where the artifact of this kind that depends on ``fields`` lies, whether or not it exists."""
-    return cache_root() / kind / content_key(fields)
+    return artifact_root() / kind / content_key(fields)
 
 
 def artifact(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
@@ -115,10 +123,11 @@ def artifact(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None]
     Two processes may build the same artifact at once: the first to finish wins and the other's copy is dropped.
     """
     final = artifact_path(kind, fields)
-    if not is_complete(final):
+    if not is_complete(final) and not fetch(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final.parent)  # before as much is written again
         _build(kind, fields, build, final)
+    share(final)
     _remove_abandoned(final.parent)  # a builder may have been killed meanwhile
     return final
 
@@ -133,13 +142,13 @@ def artifact_in_parts(
     nobody has gone on with for two weeks is deleted when an artifact of its kind is asked for.
     """
     final = artifact_path(kind, fields)
-    if not is_complete(final):
+    if not is_complete(final) and not fetch(final):
         unfinished = final.with_name(f".{final.name}{_UNFINISHED}")
         final.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             os.utime(unfinished)  # it is gone on with, however old it is
         _remove_abandoned(final.parent)
-        with _turn(unfinished.with_suffix(_TURN), fcntl.LOCK_EX):
+        with turn(unfinished.with_suffix(_TURN), fcntl.LOCK_EX):
             if not is_complete(final):
                 unfinished.mkdir(exist_ok=True)
                 remove_half_written(unfinished)
@@ -149,6 +158,7 @@ def artifact_in_parts(
                     shutil.rmtree(unfinished)
                     raise
                 _publish(kind, fields, unfinished, final)
+    share(final)
     _remove_abandoned(final.parent)
     return final
 
@@ -179,7 +189,7 @@ def _publish(kind: str, fields: Mapping[str, Any], folder: Path, final: Path) ->
 
 
 @contextmanager
-def _turn(path: Path, how: int) -> Iterator[None]:
+def turn(path: Path, how: int) -> Iterator[None]:
     """Have the lock on the file ``path``, asked for by `flock` as ``how`` says; the kernel frees that of a killed process.
 
     Raises:
@@ -238,5 +248,5 @@ def _remove_abandoned(folder: Path) -> None:
         with suppress(OSError):  # somebody is at work in it
             changed = max(path.stat().st_mtime for path in (unfinished, *unfinished.rglob("*")))
             if time.time() - changed > _KEPT:
-                with _turn(unfinished.with_suffix(_TURN), fcntl.LOCK_EX | fcntl.LOCK_NB):
+                with turn(unfinished.with_suffix(_TURN), fcntl.LOCK_EX | fcntl.LOCK_NB):
                     shutil.rmtree(unfinished, ignore_errors=True)

@@ -14,17 +14,20 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.artifacts import write_json
+from trainables.remote_folder import RemoteError, RemoteFolder, is_url
 from trainables.study_files import CompleteTrial, StudyFilesError, find_trial
 
 if TYPE_CHECKING:
     from trainables.models.dual_encoder import DualEncoder
     from trainables.models.tokenizer import Tokenizer
 
+_PATIENCE = 10.0  # seconds that a store at a URL has to answer
 _MARK = "polydistill.json"  # in a folder that this command wrote: of which training
 
 
@@ -36,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
     options = _parser().parse_args(arguments)
     try:
-        trial = find_trial(Path(options.run), options.trial)
-        folder = Path(options.to) if options.to else Path(options.run) / "export" / trial.folder.name
-        _check_target(folder, trial)
-        _export(trial, folder)
-    except (StudyFilesError, ExportError) as error:
+        with _study_here(options) as run:
+            trial = find_trial(run, options.trial)
+            folder = Path(options.to) if options.to else run / "export" / trial.folder.name
+            _check_target(folder, trial)
+            _export(trial, folder)
+    except (StudyFilesError, ExportError, RemoteError) as error:
         print(f"trainables.export: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -59,10 +63,32 @@ def _parser() -> argparse.ArgumentParser:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a study's folder, for example runs/emoji-clip")
+    parser.add_argument("run", metavar="RUN", help="a study's folder or URL, for example runs/emoji-clip")
     parser.add_argument("trial", metavar="TRIAL", help="the number of a complete trial, for example 13")
     parser.add_argument("--to", metavar="FOLDER", help="where to write it; default RUN/export/TRIAL")
     return parser
+
+
+@contextmanager
+def _study_here(options: argparse.Namespace) -> Iterator[Path]:
+    """The study's folder; of one at a URL a copy, for the ``with`` block, of what the trial needs.
+
+    Raises:
+        ExportError: if there is a URL, and no folder to write to.
+        RemoteError: if the URL cannot be used.
+    """
+    if not is_url(options.run):
+        yield Path(options.run)
+        return
+    if not options.to:
+        raise ExportError(f"{options.run} is a URL: name a folder to write to with --to")
+    remote = RemoteFolder(options.run.rstrip("/"), patience=_PATIENCE)
+    whole = f"trials/{int(options.trial):05d}/" if options.trial.isdecimal() else "trials/"
+    records = ("config.yaml", "teacher.json", "/recipe.json", "/result.json")
+    with tempfile.TemporaryDirectory(prefix="study-") as place:
+        folder = Path(place, remote.url.rpartition("/")[2])
+        remote.pull(folder, [name for name in remote.names() if name.startswith(whole) or name.endswith(records)])
+        yield folder
 
 
 def _check_target(folder: Path, trial: CompleteTrial) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from trainables.config import TrialPlan
+from trainables.remote_folder import is_url
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -31,7 +32,7 @@ def run_trial(config: dict[str, Any]) -> None:
         ),
         run_config=RunConfig(
             name=f"trial-{plan.number:05d}",
-            storage_path=config["ray_storage"],
+            **ray_storage(config["ray_storage"]),
             # Results of Ray Train workers reach Tune through this callback; in local mode they go there directly.
             callbacks=[] if local else [TuneReportCallback()],
             failure_config=FailureConfig(max_failures=0 if local else plan.retries),
@@ -39,6 +40,18 @@ def run_trial(config: dict[str, Any]) -> None:
         ),
     )
     trainer.fit()
+
+
+def ray_storage(place: str) -> dict[str, Any]:
+    """Where Ray Tune and Ray Train write, a path or a URL, as both take it; credentials stay in the environment."""
+    if not is_url(place):
+        return {"storage_path": place}
+    import pyarrow.fs
+
+    from trainables.data.remote import filesystem
+
+    files, path = filesystem(place)
+    return {"storage_path": path, "storage_filesystem": pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(files))}
 
 
 def _train_here(config: dict[str, Any]) -> None:

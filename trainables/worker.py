@@ -8,9 +8,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from trainables.artifact_mirror import at_hand
 from trainables.artifacts import remove_half_written
 from trainables.checkpoint import load_state, save_state, set_aside
-from trainables.config import STATE, TrialPlan
+from trainables.config import STATE, Paths, TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
 from trainables.distiller import Distiller
@@ -22,6 +23,7 @@ from trainables.evaluation.summary import with_lift
 from trainables.fencing import held
 from trainables.models.tokenizer import Tokenizer
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
+from trainables.trial_folder import TrialFolder
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -47,15 +49,20 @@ def train(plan: TrialPlan, report: Report) -> None:
         Exception: if memory ran out on one of several workers: the others wait for it until Ray Train ends them all.
     """
     # The other workers of the trial meet the first one before they read or write anything in its folder.
-    folder, is_first = Path(plan.folder), worker()[0] == 0
-    with held(folder) if is_first else nullcontext():
+    rank = worker()[0]
+    folder, is_first = TrialFolder(plan.folder, rank), rank == 0
+    with held(folder.path) if is_first else nullcontext():
         if is_first:
-            remove_half_written(folder)  # by a process that was killed: it may have outlived its driver
-        _train(plan, report)
+            remove_half_written(folder.path)  # by a process that was killed: it may have outlived its driver
+            folder.pull_state()
+        try:
+            _train(plan, folder, report)
+        finally:
+            folder.close()
 
 
-def _train(plan: TrialPlan, report: Report) -> None:
-    training = _Training(plan, report)
+def _train(plan: TrialPlan, folder: TrialFolder, report: Report) -> None:
+    training = _Training(plan, folder, report)
     failed: dict[str, str] = {}
     try:
         training.run()
@@ -73,8 +80,8 @@ def _train(plan: TrialPlan, report: Report) -> None:
 class _Training:
     """One run of a trial, from its start or from where an earlier run left it."""
 
-    def __init__(self, plan: TrialPlan, report: Report) -> None:
-        self._plan, self._report = plan, report
+    def __init__(self, plan: TrialPlan, folder: TrialFolder, report: Report) -> None:
+        self._plan, self._report = plan.model_copy(update={"paths": _at_hand(plan.paths)}), report
         self._started = time.perf_counter()
         self._timing = {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
         self._device = set_up_process(plan.threads)
@@ -82,8 +89,8 @@ class _Training:
         self._is_first = worker()[0] == 0
         # Kept apart from the distiller: memory may run out before there is one.
         self._reached: dict[str, int | None] = {"step": 0, "parameters": None, "trained_parameters": None}
-        self._folder = Path(plan.folder)
-        self._state_file = self._folder / STATE
+        self._folder = folder
+        self._state_file = folder.path / STATE
 
     def run(self) -> None:
         """All steps that are left, and all reports."""
@@ -145,6 +152,7 @@ class _Training:
         if verdict != _RESTORED:
             return None
         if not self._is_first:
+            self._folder.pull_state()
             state = load_state(self._state_file, self._device)
             if state is None or self._restore(state) != _RESTORED:
                 raise RuntimeError(f"{self._state_file} can be read by the trial's first worker, but not by this one")
@@ -171,6 +179,7 @@ class _Training:
         if self._is_first:
             state = {"distiller": self._distiller.state(), "timing": dict(self._timing), "reported": reported}
             save_state(self._state_file, state)
+            self._folder.push_state()
         self._report(reported)
 
     def _finish(self, losses: dict[str, float]) -> None:
@@ -180,11 +189,12 @@ class _Training:
         if evaluation := self._evaluated(captions, questions):
             scores = {**evaluation.scores(), "summary": self._with_lift(evaluation.summary)}
             with self._timed("evaluate"):
-                write_examples(self._folder / _EXAMPLES, captions, questions, evaluation)
+                write_examples(self._folder.path / _EXAMPLES, captions, questions, evaluation)
             saved = self._state_file.parent
             self._distiller.student.save(saved)
             paths, length = self._plan.paths, self._plan.student.text.context_length
             Tokenizer(Path(paths.vocabulary or paths.teacher), length).save(saved)
+            self._folder.push_all()
         self._report(self.result(final=True, metrics=scores.get("summary", {}), scores=scores, losses=losses))
 
     def _evaluated(
@@ -207,3 +217,19 @@ class _Training:
         before = time.perf_counter()
         yield
         self._timing[part] += time.perf_counter() - before
+
+
+def _at_hand(paths: Paths) -> Paths:
+    """The same artifacts as they are called on this machine."""
+
+    def here(path: str) -> str:
+        return str(at_hand(Path(path)))
+
+    return Paths(
+        train=here(paths.train),
+        retrieval={name: here(path) for name, path in paths.retrieval.items()},
+        vqa={name: here(path) for name, path in paths.vqa.items()},
+        teacher=here(paths.teacher),
+        cache=here(paths.cache),
+        vocabulary=here(paths.vocabulary) if paths.vocabulary else None,
+    )

@@ -231,4 +231,4 @@ main(["--help"])
     assert (ran.returncode, ran.stderr) == (0, "")
     *text, imported = ran.stdout.splitlines()
     assert imported == "imported:"
-    assert "    python -m study.dashboard runs/emoji-clip          a study by its folder" in text
+    assert "    python -m study.dashboard runs/emoji-clip          a study by its folder, or its URL" in text

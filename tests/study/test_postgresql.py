@@ -175,11 +175,11 @@ def test_a_study_outlives_a_crash_of_its_database_and_writes_its_password_nowher
 
     study.environment["STUDY_DATABASE"] = server.url
     run = study.start(*settings)
-    run.until(study.results)
+    run.until(study.results, 480)
     server.stop()
     run.until(lambda: "the storage does not answer" in run.log.read_text(encoding="utf-8"))
     server.start()
-    outcome = run.wait()
+    outcome = run.wait(480)
     assert outcome.code == 0, run.said()
     assert len(study.results()) == 4
     check_that_optuna_and_ledger_agree(study, server.url)

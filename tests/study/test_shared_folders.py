@@ -89,7 +89,7 @@ def test_a_node_says_what_it_sees_of_a_folder(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path))
 
     def seen(key: str, word: str, folder: Path = tmp_path) -> dict[str, str]:
-        return look([Probe(key, "folder", folder / ".shared.12345678", word)], "ab" * 28)
+        return look([Probe(key, "folder", folder, ".shared.12345678", word)], "ab" * 28)
 
     assert seen("POLYDISTILL_CACHE", "a word") == {}
     assert (tmp_path / ".shared.12345678.abababab").read_text(encoding="utf-8") == "a word"

@@ -25,6 +25,7 @@ from trainables.evaluation.evaluate import evaluate
 from trainables.fencing import held
 from trainables.models.factory import load_model
 from trainables.recipe import Recipe, Replication
+from trainables.remote_folder import RemoteFolder
 from trainables.teacher_cache import TeacherCache
 from trainables.worker import train
 
@@ -177,6 +178,23 @@ def test_trial_whose_state_cannot_be_used_starts_again_to_the_same_end(
     assert_same_end(reports[-1], tmp_path / "interrupted", whole)
     assert "starts again from step 0" in caplog.text
     assert state.with_name("state.pt.unreadable").exists()
+
+
+def test_trial_at_a_url_goes_on_on_another_machine_and_leaves_nothing_on_either(
+    rung_plan: TrialPlan, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = RemoteFolder(f"memory://studies/{tmp_path.name}/trials/00000")
+    plan = rung_plan.model_copy(update={"folder": remote.url})
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "one"))
+    interrupt_at(4, plan)
+    assert remote.names() == ["checkpoint/state.pt"]
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "other"))
+    reports = reports_of(plan)
+    assert [report["step"] for report in reports] == [4, 6]
+    remote.pull(tmp_path / "pulled", remote.names())
+    assert_same_end(reports[-1], tmp_path / "pulled", whole)
+    assert (tmp_path / "pulled" / "examples.parquet").exists()
+    assert [list((tmp_path / machine / "trials").iterdir()) for machine in ("one", "other")] == [[], []]
 
 
 def test_trial_waits_for_an_older_worker_of_it(plan: TrialPlan, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,7 +24,7 @@ from study.arguments import add_config
 from study.checks import check_data
 from study.config import load_config
 from study.data_config import CONTROL_LANGUAGE
-from study.environment import check_cache
+from study.environment import check_cache, use_mirror
 from study.errors import UserError
 from trainables.data.report import DataError
 
@@ -56,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.overrides)
     check_data(config)
     check_cache()
+    use_mirror(config.storage)
     folder = (options.to or Path(f"data-{config.name}")).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainables.artifact_mirror import mirror
+
 if TYPE_CHECKING:
     from trainables.data.gallery import Gallery
 
@@ -24,8 +26,8 @@ class Written:
 
 
 def has_several_nodes() -> bool:
-    """Whether this process belongs to a Ray cluster of which several nodes have CPUs."""
-    if "ray" not in sys.modules:
+    """Whether this process belongs to a Ray cluster of which several nodes have CPUs and write into one folder."""
+    if "ray" not in sys.modules or mirror() is not None:  # where artifacts are mirrored, nodes share no folder
         return False
     import ray
 

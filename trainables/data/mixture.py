@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.artifact_mirror import at_hand
 from trainables.artifacts import artifact
 from trainables.data.images import JoinedImages
 from trainables.data.prepared import CaptionedImages, TextWriter, save_array
@@ -29,7 +30,8 @@ def load_training(folder: Path) -> CaptionedImages:
     if not (folder / _PARTS).exists():
         return data
     parts = json.loads((folder / _PARTS).read_text(encoding="utf-8"))
-    return replace(data, images=JoinedImages([CaptionedImages.load(folder / part).images for part in parts]))
+    found = [at_hand(Path(os.path.normpath(folder / part))) for part in parts]
+    return replace(data, images=JoinedImages([CaptionedImages.load(part).images for part in found]))
 
 
 def prepare_mixture(parts: Sequence[Path], languages: Sequence[str]) -> Path:

@@ -67,7 +67,7 @@ class OwnData(Typed):
     def _is_whole(cls, source: str, info: ValidationInfo) -> str:
         """A path is made absolute: the stages of a study may run elsewhere, and it may go on from another folder."""
         revision = info.data.get("revision")
-        _keeps_no_secret(source)
+        keeps_no_secret(source)
         if revision is not None and not _HUB_ID.fullmatch(source):
             raise ValueError(f"{source!r} with a revision, {revision}, should be a hub id such as owner/name")
         if revision is not None or "://" in source:
@@ -222,7 +222,10 @@ class OwnQuestions(OwnData):
         return (names,) if isinstance(names, str) else names
 
 
-def _keeps_no_secret(source: str) -> None:
+def keeps_no_secret(source: str) -> None:
+    """Raises:
+    ValueError: if a source is a URL that has, or may have, a password in it.
+    """
     if "://" not in source:
         return
     parts = urlsplit(source)
@@ -279,7 +282,7 @@ def _with_layout(embedded: str, layouts: tuple[str, ...]) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"should be a section of keys and values, not {value!r}")
         source, layout = value.get("source", embedded), value.get("layout")
-        _keeps_no_secret(str(source))
+        keeps_no_secret(str(source))
         if layout is None:
             if source == embedded:
                 return value

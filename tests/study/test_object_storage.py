@@ -1,0 +1,435 @@
+"""Studies in a bucket, of a server on this machine that speaks S3's protocol."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from analysis.commands import open_study
+from study.checks import checked_space, surroundings
+from study.config import load_config
+from study.errors import UserError
+from study.ledger import Ledger
+from study.remote_study import LOCK, RemoteStudy
+from study.samplers import open_storage
+from study.trials import Trials
+from study.warm_start import starting_points
+from tests.study.test_dashboard import dashboard, get
+from tests.study.tiny import (
+    ROOT,
+    UNCONFIRMED,
+    Run,
+    Study,
+    check_that_optuna_and_ledger_agree,
+)
+from trainables.artifacts import artifact
+from trainables.export import main as export
+from trainables.remote_folder import RemoteFolder
+
+if TYPE_CHECKING:
+    from tests.study.tiny import Outcome
+
+SECRET = "a-secret-that-stays-in-the-environment"
+BUCKET = "studies"
+PATIENCE = 600.0  # seconds: all that is stored goes through a server in this process
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """A server with a bucket, and what reaches it from the environment."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        fsspec.filesystem("s3").clear_instance_cache()
+        fsspec.filesystem("s3").mkdir(BUCKET)
+        yield environment
+        fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()
+
+
+class Stored(Study):
+    """A study in a bucket; what is read of it is a copy that `look` takes."""
+
+    @property
+    def folder(self) -> Path:
+        return self.place / "seen"
+
+    @property
+    def remote(self) -> RemoteFolder:
+        return RemoteFolder(f"s3://{BUCKET}/{self.place.name}/tiny")
+
+    @property
+    def storage(self) -> str:
+        return f"sqlite:///{self.place / 'optuna.db'}"
+
+    @property
+    def _where(self) -> tuple[str, ...]:
+        return f"storage.path={self.remote.url.removesuffix('/tiny')}", "storage.optuna=env:STUDY_DATABASE"
+
+    def command(self, *settings: str) -> list[str]:
+        """What a command that takes a configuration is given."""
+        return [str(self.place / "tiny.yaml"), *(w for key in (*self._where, *settings) for w in ("--set", key))]
+
+    def begin(self, *settings: str, cache: str = "cache", address: str | None = None) -> Run:
+        """`start` with a cache folder of this name."""
+        self.environment = {
+            **self.environment,
+            "POLYDISTILL_CACHE": str(self.place / cache),
+            "STUDY_DATABASE": self.storage,
+        }
+        run = self.start(*self._where, *settings, address=address)
+        run.log = self.place / cache / "log"
+        return run
+
+    def look(self) -> list[str]:
+        """The names of all objects, of which there is a copy now."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        names = self.remote.names()
+        self.remote.pull(self.folder, names)
+        return names
+
+    def teachers(self) -> dict[str, bytes | None]:
+        """Which fitted teachers the bucket has, and who built each."""
+        mirror = RemoteFolder(f"{self.remote.url.removesuffix('/tiny')}/.cache")
+        return {
+            name: mirror.read(name)
+            for name in mirror.names()
+            if name.startswith("teacher/") and name.endswith("current.json")
+        }
+
+    def ended(self) -> set[str]:
+        return {name for name in self.remote.names() if name.endswith("/result.json")}
+
+
+@pytest.fixture
+def stored(run_environment: dict[str, str], store: dict[str, str], tmp_path: Path) -> Iterator[Stored]:
+    new = Stored(tmp_path, {**run_environment, **store})
+    yield new
+    new.end()
+
+
+@pytest.mark.long
+def test_a_study_in_a_bucket_goes_on_where_nothing_is_left_but_the_bucket(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["search.trials=4", "training.steps=60", UNCONFIRMED]
+    run = stored.begin(*settings)
+    run.until(lambda: len(stored.ended()) >= 2, PATIENCE)
+    refused: Outcome = stored.begin(*settings, cache="elsewhere").wait(PATIENCE)
+    assert refused.code == 2, stored.runs[-1].said()
+    assert f"the study in {stored.remote.url} is already running (process {run.process.pid} on " in refused.errors
+    assert len(refused.errors.splitlines()) == 1
+    run.process.send_signal(signal.SIGKILL)
+    run.end()
+    assert LOCK in stored.look()
+    results, recipes = stored.results(), stored.recipes()
+    teachers = stored.teachers()
+    assert len(teachers) == 1
+    for left in ("cache", "elsewhere"):
+        shutil.rmtree(stored.place / left)
+
+    again = stored.begin(*settings)
+    outcome = again.wait(PATIENCE)
+    assert outcome.code == 0, again.said()
+    names = stored.look()
+    assert results.items() <= stored.results().items()
+    assert recipes.items() <= stored.recipes().items()
+    assert set(stored.results()) == set(range(4))
+    check_that_optuna_and_ledger_agree(stored, stored.storage)
+    assert {"results/front.json", "results/trials.parquet", "report/pareto.png", "study.log"} <= set(names)
+    assert LOCK not in names
+    assert [name for name in names if name.startswith("ray") or name.endswith("state.pt")] == []
+    for number, result in stored.results().items():
+        folder = stored.folder / "trials" / f"{number:05d}"
+        steps = [report["step"] for report in stored.reports(number)]
+        assert steps == sorted(set(steps))
+        assert (folder / "checkpoint" / "model.safetensors").exists() == (result["state"] == "complete")
+    members = stored.read("results/front.json")["members"]
+    assert members
+    assert all(member["test"] for member in members)
+    assert stored.teachers() == teachers
+    assert all((stored.place / "cache" / "mirrored").glob("*/teacher/*/manifest.json"))
+    assert [path for path in stored.folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] == []
+
+    shown = stored.begin(*settings, cache="elsewhere").wait(PATIENCE)
+    assert (shown.code, shown.errors) == (0, ""), stored.runs[-1].said()
+    assert f"The study in {stored.remote.url} is finished" in shown.output
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(stored.place / "reader"))
+    assert len(open_study(stored.remote.url).trials) == 4
+    target = stored.place / "student"
+    assert export([stored.remote.url, members[0]["trial"], "--to", str(target)]) == 0
+    assert (target / "README.md").exists()
+    for named in (stored.command(*settings), [stored.remote.url]):
+        with dashboard(*named, **stored.environment) as (_process, at):
+            assert len(get(f"{at}/api/studies")["study_summaries"]) == 1
+
+
+NODES = """
+import os, sys
+from ray.cluster_utils import Cluster
+
+head = {"num_cpus": 0, "include_dashboard": False}
+nodes = Cluster(initialize_head=True, head_node_args=head)
+try:
+    for cache in sys.argv[1:]:
+        os.environ["POLYDISTILL_CACHE"] = cache
+        nodes.add_node(num_cpus=2, resources={"trial": 1})
+    print(nodes.address, flush=True)
+    sys.stdin.read()
+finally:
+    nodes.shutdown()
+"""
+
+
+@contextmanager
+def nodes_of_their_own(caches: list[Path], environment: dict[str, str]) -> Iterator[str]:
+    """The address of a cluster, of which each node has one of these cache folders."""
+    patient = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}
+    command = [sys.executable, "-c", NODES, *map(str, caches)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment | patient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            assert address, f"the nodes did not start: {process.wait()}"
+            yield address
+        finally:
+            process.stdin.close()
+            process.wait(60)
+
+
+@pytest.mark.long
+def test_nodes_that_share_nothing_but_the_bucket_run_trials_of_one_study(stored: Stored) -> None:
+    caches = [stored.place / "first", stored.place / "second"]
+    stored.environment["RAY_AUTH_MODE"] = "disabled"  # else the driver asks for a token, and these nodes do not
+    with nodes_of_their_own(caches, stored.environment) as address:
+        run = stored.begin("search.trials=4", "training.steps=60", UNCONFIRMED, cache="driver", address=address)
+        outcome = run.wait(PATIENCE)
+    assert outcome.code == 0, run.said()
+    stored.look()
+    assert len(stored.results()) == 4
+    check_that_optuna_and_ledger_agree(stored, stored.storage)
+    for cache in caches:  # trials need it, and the stage that made it ran on one node
+        assert len(list(cache.glob("mirrored/*/teacher-cache/*/manifest.json"))) == 1
+        assert list(cache.glob("trials/*")) == []
+    assert list((stored.place / "driver").glob("mirrored/*/teacher-cache")) == []
+
+
+def held(url: str, folder: Path) -> RemoteStudy:
+    study = RemoteStudy(url, folder)
+    study.open()
+    return study
+
+
+def test_a_dead_drivers_study_is_taken_over_and_a_driver_that_comes_back_writes_nothing(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.remote_study.BEAT", 0.2)
+    monkeypatch.setattr("study.remote_study.LEASE", 3.0)
+    url = f"s3://{BUCKET}/{tmp_path.name}/lock"
+    first = held(url, tmp_path / "a")
+    (tmp_path / "a" / "mine.json").write_text("1", encoding="utf-8")
+    first.keep_all()
+    with pytest.raises(UserError, match=rf"already running \(process {os.getpid()} on .*\); wait for it or stop it"):
+        held(url, tmp_path / "b")
+    first._ended.set()  # as if its process were stopped for a while
+    second = held(url, tmp_path / "b")
+    assert (tmp_path / "b" / "mine.json").read_text(encoding="utf-8") == "1"
+    first._ended.clear()
+    first._live_once()
+    with pytest.raises(UserError, match="was taken over by another process"):
+        first.keep(tmp_path / "a" / "mine.json")
+    shutil.rmtree(second.folder)
+    with pytest.raises(UserError, match="was deleted while it ran; the same command goes on from there"):
+        second.keep_all()
+    second.close()
+    assert RemoteFolder(url).names() == ["mine.json"]
+
+
+def test_a_study_that_is_set_aside_keeps_all_that_it_had_and_its_neighbours_are_left_alone(
+    store: dict[str, str], tmp_path: Path
+) -> None:
+    bucket = RemoteFolder(f"s3://{BUCKET}/{tmp_path.name}")
+    student = "tiny/trials/00000/checkpoint/model.safetensors"
+    for name in ("tiny/config.yaml", "tiny/trials/00000/recipe.json", student, "tiny-too/config.yaml"):
+        bucket.write(name, b"{}")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "of-another-study.json").write_text("{}", encoding="utf-8")
+    study = held(f"{bucket.url}/tiny", tmp_path / "copy")
+    found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*") if path.is_file())
+    assert found == [".copy", "config.yaml", "trials/00000/recipe.json"]  # students stay where they are
+    assert study.set_aside() == f"{bucket.url}/tiny.1"
+    assert study.set_aside() is None
+    study.close()
+    assert bucket.names() == [
+        "tiny-too/config.yaml",
+        "tiny.1/config.yaml",
+        "tiny.1/trials/00000/checkpoint/model.safetensors",
+        "tiny.1/trials/00000/recipe.json",
+    ]
+    assert [path.name for path in study.folder.rglob("*") if path.is_file()] == [".copy"]
+
+
+def test_an_artifact_is_built_on_one_machine_and_one_of_two_that_build_at_once_is_kept(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_MIRROR", f"s3://{BUCKET}/{tmp_path.name}/.cache")
+    built: list[str] = []
+
+    def on(machine: str, meanwhile: Any = None) -> str:
+        with monkeypatch.context() as patch:
+            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / machine))
+
+            def build(folder: Path) -> None:
+                if meanwhile:
+                    meanwhile()
+                built.append(machine)
+                (folder / "content").write_text(machine, encoding="utf-8")
+
+            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / machine))
+            return (artifact("kind", {"a": bool(meanwhile)}, build) / "content").read_text(encoding="utf-8")
+
+    assert [on("one"), on("two")] == ["one", "one"]
+    assert built == ["one"]
+
+    def third() -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / "three"))
+            artifact("kind", {"a": True}, lambda folder: (folder / "content").write_text("three", encoding="utf-8"))  # type: ignore[arg-type,return-value]
+
+    assert on("four", third) == "three"
+    assert on("five", lambda: None) == "three"
+    mirror = RemoteFolder(os.environ["POLYDISTILL_MIRROR"])
+    mirror.remove(name for name in mirror.names() if name.endswith("content"))
+    assert (on("six", lambda: None), on("six")) == ("six", "six")
+    assert on("seven", lambda: None) == "six"
+
+
+def test_names_that_lead_out_of_a_folder_are_left_where_they_are(store: dict[str, str], tmp_path: Path) -> None:
+    remote = RemoteFolder(f"s3://{BUCKET}/{tmp_path.name}/evil")
+    for name in ("config.yaml", "../escaped", "a/../../escaped"):
+        fsspec.filesystem("s3").pipe_file(f"{BUCKET}/{tmp_path.name}/evil/{name}", b"{}")
+    assert remote.names() == ["config.yaml"]
+    remote.pull(tmp_path / "here", remote.names())
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["storage.path=s3://studies/x"], ["storage.optuna: sqlite is a file", "s3://studies/x", "env:NAME"]),
+        (["storage.path=s3://me:hush@host/x"], ["user or a password", "AWS_ACCESS_KEY_ID"]),
+        (["storage.path=https://host/x"], ["storage.path", "s3://bucket/studies"]),
+        (["storage.path=s3://no-bucket/x", "storage.optuna=env:DATABASE"], ["storage.path: s3://no-bucket", "bucket"]),
+        (["storage.path=nowhere://x/y", "storage.optuna=env:DATABASE"], ["nowhere://x", "Protocol not known"]),
+    ],
+    ids=lambda value: value[0] if value[0].startswith("storage.path") else None,
+)
+def test_a_place_that_cannot_hold_a_study_is_told_in_one_line(
+    store: dict[str, str], tmp_path: Path, settings: list[str], words: list[str]
+) -> None:
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "study.run", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE": f"sqlite:///{tmp_path}/x.db", "POLYDISTILL_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert len(ran.stderr.splitlines()) == 1
+    assert all(word in ran.stderr for word in words), ran.stderr
+    assert "hush" not in ran.stderr
+
+
+class Slow(socketserver.ThreadingTCPServer):
+    """Hands on what it is sent to the server at ``port``, each piece later than it came."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self.port, self.seconds = port, seconds
+        super().__init__(("127.0.0.1", 0), _Piece)
+
+    def __enter__(self) -> Slow:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Piece(socketserver.BaseRequestHandler):
+    server: Slow
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.port)) as there:
+            threading.Thread(target=self._hand_on, args=(there, self.request, 0.0), daemon=True).start()
+            self._hand_on(self.request, there, self.server.seconds)
+
+    @staticmethod
+    def _hand_on(source: socket.socket, target: socket.socket, seconds: float) -> None:
+        with suppress(OSError):
+            while piece := source.recv(2**20):
+                time.sleep(seconds)
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.long
+def test_a_store_that_answers_slowly_costs_time_and_no_trial(stored: Stored, store: dict[str, str]) -> None:
+    settings = ["search.trials=3", "search.sampler=random", "resources.concurrent_trials=1", UNCONFIRMED]
+    with Slow(int(store["AWS_ENDPOINT_URL"].rpartition(":")[2]), seconds=0.3) as slow:
+        stored.environment = {**stored.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{slow.server_address[1]}"}
+        run = stored.begin(*settings)
+        outcome = run.wait(PATIENCE)
+    assert outcome.code == 0, run.said()
+    stored.look()
+    check_that_optuna_and_ledger_agree(stored, stored.storage)
+
+    config = load_config(*stored.command(*settings)[:1], stored.command(*settings)[2::2])
+    ledger = Ledger(stored.place / "expected")
+    trials = Trials(
+        open_storage(config, "sqlite:///:memory:", "expected"),
+        ledger,
+        config.search,
+        config.seed,
+        space := checked_space(config),
+        surroundings(config),
+    )
+    trials.start_from(starting_points(config, space))
+    expected = [trials.ask() for _ in range(3)]
+    found = stored.recipes()
+    assert [found[number]["recipe"] for number in range(3)] == [one.recipe.model_dump(mode="json") for one in expected]
+    assert [found[number]["seed"] for number in range(3)] == [one.seed for one in expected]
