@@ -111,6 +111,7 @@ def test_a_study_runs_on_machines_of_ones_own_from_ray_up_to_ray_down(cluster: C
         assert time.monotonic() < deadline, cluster.ray("exec", log)
         time.sleep(1)
 
+    assert "2 local.cluster.node" in cluster.ray("exec", "ray status")
     # Both have the token for themselves, and this code; nobody without the token is let in.
     for machine in (cluster.head, cluster.worker):
         said = machine.run(["stat", "-c", "%a", "/root/.ray/auth_token"]).stdout
@@ -130,7 +131,7 @@ def test_a_study_runs_on_machines_of_ones_own_from_ray_up_to_ray_down(cluster: C
     assert json.loads((folder / "results" / "front.json").read_text(encoding="utf-8"))["members"]
 
     cluster.ray("down", "--yes")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a worker ends a minute after its head
     while servers(cluster.head) or servers(cluster.worker):
         assert time.monotonic() < deadline
         time.sleep(0.5)
