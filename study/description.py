@@ -12,12 +12,13 @@ from study.models import published_spec
 from trainables.cost import Batch, EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.emoji import splits
 from trainables.data.settings import EmojiCaptions
+from trainables.encoding import IMAGES, TEXTS
 from trainables.layer_mapping import mapped_layers
 from trainables.models.spec import ModelSpec
 from trainables.recipe import LayerMapping
 from trainables.student import student_spec
 from trainables.teacher import teacher_spec
-from trainables.teacher_cache import IMAGES, TEXTS, cache_bytes
+from trainables.teacher_cache import cache_bytes
 
 TOWERS = ("image", "text")
 _UNREAD = 1000  # images that a cache is counted for where the data was not read

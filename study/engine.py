@@ -155,6 +155,9 @@ class _Stages:
             refuse_another_teacher(self._ledger.folder, self._described)
             if not (self._ledger.folder / "teacher.json").exists():
                 self._write_teacher({"validation": scores})
+            if has_several_nodes():  # which all make a part of the cache
+                stack.close()
+                stages = stack.enter_context(StageRunner(config, lambda: (1.0, 0.0)))
             with progress.stage("cache teacher") as advance:
                 layers = mapped_teacher_layers(config, self._space)
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)

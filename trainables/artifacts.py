@@ -133,7 +133,7 @@ def artifact(kind: str, fields: Mapping[str, Any], build: Callable[[Path], None]
 
 
 def artifact_in_parts(
-    kind: str, fields: Mapping[str, Any], build: Callable[[Path], None], hopeless: type[Exception]
+    kind: str, fields: Mapping[str, Any], build: Callable[[Path], None], hopeless: type[Exception] | tuple[()]
 ) -> Path:
     """Like `artifact`, for what takes long: ``build(folder)`` finds in ``folder`` what an earlier builder left that was
     killed, or failed in another way than by ``hopeless``, and goes on with it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from trainables.artifacts import artifact
+from trainables.artifacts import artifact, artifact_in_parts
 from trainables.config import CacheConfig, Precision
-from trainables.data.augment import apply_views, draw_views
-from trainables.data.mixture import load_training
+from trainables.data import cluster
 from trainables.data.prepared import Array, ArrayFolder
-from trainables.device import computing, default_device, resolve_precision
-from trainables.models.dual_encoder import Encoded
-from trainables.models.factory import load_model
+from trainables.device import default_device, resolve_precision
+from trainables.encoding import Encoding, More, Shards, Tower
 from trainables.models.spec import ModelSpec
 
 _STAGE_VERSION = 1
-IMAGES, TEXTS = 256, 4096  # encoded at once
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +56,11 @@ def build_cache(
     precision: Precision,
     progress: Progress,
 ) -> Path:
-    """The folder of the `TeacherCache` of a saved teacher on the training data in ``train``, with these layers of each tower."""
+    """The folder of the `TeacherCache` of a saved teacher on the training data in ``train``, with these layers of each tower;
+    made on all nodes of a cluster, if there are several."""
+    there = cluster.has_several_nodes()
+    gpus = cluster.share_of_gpu() if there else 0.0
+    device_type = cluster.on_a_node(lambda: _dtype(precision), gpus) if there else _dtype(precision)
     fields: dict[str, Any] = {
         "teacher": teacher.name,
         "train": train.name,
@@ -67,59 +68,87 @@ def build_cache(
         "image_layers": list(layers["image"]),
         "text_layers": list(layers["text"]),
         "seed": seed,
-        "precision": str(resolve_precision(precision, default_device())),
+        "precision": device_type,
         "stage": _STAGE_VERSION,
     }
-
-    def build(folder: Path) -> None:
-        device = default_device()
-        model = load_model(teacher).to(device).eval()
-        data = load_training(train)
-        views = draw_views((len(data.images), config.views), torch.Generator().manual_seed(seed))
-        texts = np.asarray(data.tokens).reshape(-1, data.tokens.shape[-1])
-        done, total = 0, views[:, :, 0, 0].numel() + len(texts)
-
-        def encode(
-            count: int, size: int, batch: Callable[[slice], Encoded], wanted: Sequence[int]
-        ) -> tuple[Array, Array]:
-            """Embeddings [count, D] and the wanted layers [layers, count, H]."""
-            nonlocal done
-            embeddings, states = [], []
-            for start in range(0, count, size):
-                encoded = batch(slice(start, start + size))
-                embeddings.append(_half(encoded.embedding))
-                kept = [_half(encoded.layers[number]) for number in wanted]
-                states.append(np.stack(kept) if kept else np.empty((0, len(encoded.embedding), 0), np.float16))
-                done += len(encoded.embedding)
-                progress(done, total)
-            return np.concatenate(embeddings), np.concatenate(states, axis=1)
-
-        def encode_views(rows: slice) -> Encoded:
-            flat = torch.arange(views.shape[0] * views.shape[1])[rows]
-            image, view = flat // views.shape[1], flat % views.shape[1]
-            pictures = torch.from_numpy(data.images[image.numpy()]).to(device)
-            return model.encode_image(model.preprocess(apply_views(pictures, views[image, view].to(device))))
-
-        def encode_texts(rows: slice) -> Encoded:
-            return model.encode_text(torch.tensor(texts[rows], dtype=torch.long, device=device))
-
-        with torch.inference_mode(), computing(device, precision):
-            image, image_layers = encode(views.shape[0] * views.shape[1], IMAGES, encode_views, layers["image"])
-            text, text_layers = encode(len(texts), TEXTS, encode_texts, layers["text"])
-            scale = float(model.logit_scale)
-        TeacherCache(
-            logit_scale=scale,
-            views=views.numpy(),
-            image=image.reshape(*views.shape[:2], -1),
-            text=text.reshape(*data.tokens.shape[:2], -1),
-            image_layers=image_layers.reshape(len(layers["image"]), *views.shape[:2], image_layers.shape[-1]),
-            text_layers=text_layers.reshape(len(layers["text"]), *data.tokens.shape[:2], text_layers.shape[-1]),
-            image_layer_numbers=list(layers["image"]),
-            text_layer_numbers=list(layers["text"]),
-        ).save(folder)
-
-    return artifact("teacher-cache", fields, build)
+    exact: Precision = "bf16" if device_type == str(torch.bfloat16) else "fp32"
+    encoding = Encoding(teacher, train, config.views, layers, seed, exact)
+    if there:
+        return artifact_in_parts(
+            "teacher-cache", fields, lambda folder: _build_there(encoding, folder, gpus, progress), ()
+        )
+    return artifact("teacher-cache", fields, lambda folder: _build_here(encoding, folder, progress))
 
 
-def _half(rows: Tensor) -> Array:
-    return rows.to(torch.float16).cpu().numpy()
+def _build_here(encoding: Encoding, folder: Path, progress: Progress) -> None:
+    teacher, more = encoding.open(), _counted(encoding, progress)
+    found: list[Array] = []
+    for tower, count in teacher.counts.items():
+        found += teacher.encoded(tower, 0, count, encoding.layers[tower], more)
+    _save(encoding, folder, *found)
+
+
+def _build_there(encoding: Encoding, folder: Path, gpus: float, progress: Progress) -> None:
+    """Have all nodes write the shards that are missing, then join them: each by a task of its own, and once."""
+    parts = folder / "shards"
+    parts.mkdir(exist_ok=True)
+    shards, more = Shards.of(encoding, parts), _counted(encoding, progress)
+    missing = []
+    for number, shard in enumerate(shards.all):
+        if shards.is_written(number):
+            more(shard.stop - shard.start)
+        else:
+            missing.append(number)
+    for written in cluster.write(shards, missing, gpus):
+        more(shards.all[written.number].stop - shards.all[written.number].start)
+    teacher, found = encoding.open(), list[Array]()
+    rows: dict[Tower, tuple[int, ...]] = {"image": tuple(teacher.views.shape[:2]), "text": teacher.tokens_shape[:2]}
+    for tower, shape in rows.items():
+        own = [number for number, shard in enumerate(shards.all) if shard.tower == tower]
+        embeddings, states = shards.read(own[0])
+        whole = _on_disk(folder / f"{tower}.npy", (*shape, embeddings.shape[-1]))
+        layers = _on_disk(folder / f"{tower}_layers.npy", (len(states), *shape, states.shape[-1]))
+        count, width = teacher.counts[tower], states.shape[-1]
+        for number in own:
+            part = slice(shards.all[number].start, shards.all[number].stop)
+            whole.reshape(count, -1)[part], layers.reshape(len(states), count, width)[:, part] = shards.read(number)
+        found += [whole, layers]
+    _save(encoding, folder, *found)
+    shutil.rmtree(parts)
+
+
+def _on_disk(path: Path, shape: tuple[int, ...]) -> Array:
+    """An array that is filled in its file: all of a cache may be more than memory holds."""
+    if 0 in shape:  # which cannot be mapped
+        return np.empty(shape, np.float16)
+    return np.lib.format.open_memmap(path, "w+", np.float16, shape)
+
+
+def _counted(encoding: Encoding, progress: Progress) -> More:
+    done, total = 0, sum(encoding.open().counts.values())
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    return more
+
+
+def _dtype(precision: Precision) -> str:
+    return str(resolve_precision(precision, default_device()))
+
+
+def _save(encoding: Encoding, folder: Path, image: Array, image_layers: Array, text: Array, text_layers: Array) -> None:
+    teacher = encoding.open()
+    views, captions = teacher.views.shape[:2], teacher.tokens_shape[:2]
+    TeacherCache(
+        logit_scale=teacher.logit_scale,
+        views=teacher.views.numpy(),
+        image=image.reshape(*views, -1),
+        text=text.reshape(*captions, -1),
+        image_layers=image_layers.reshape(len(image_layers), *views, image_layers.shape[-1]),
+        text_layers=text_layers.reshape(len(text_layers), *captions, text_layers.shape[-1]),
+        image_layer_numbers=list(encoding.layers["image"]),
+        text_layer_numbers=list(encoding.layers["text"]),
+    ).save(folder)

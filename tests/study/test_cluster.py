@@ -139,6 +139,31 @@ def test_a_study_has_an_autoscaler_add_nodes_where_there_are_none_and_trials_sha
     check_that_optuna_and_ledger_agree(study)
 
 
+@pytest.mark.long
+def test_two_nodes_share_each_trial_while_more_trials_want_them_than_there_is_room_for(
+    study: Study, run_environment: dict[str, str]
+) -> None:
+    """A worker of each trial on either node, in two parts; two drivers for the workers of one."""
+    settings = [
+        "search.trials=2",
+        "search.scheduler.kind=none",
+        "training.accumulation=2",
+        "resources={workers_per_trial: 2, concurrent_trials: 2}",
+        UNCONFIRMED,
+    ]
+    with cluster(study.place, run_environment, drivers=2) as nodes:
+        study.environment = nodes.environment
+        pair = [nodes.add(1), nodes.add(1)]
+        run = study.start(*settings, address=nodes.address)
+        together = run.until(lambda: len(found := nodes.workers()) == 2 and found, SLOW)
+        assert set(together.values()) == set(pair)
+        assert len(trials(nodes.started[0].pid)) == 2
+        outcome = run.wait(SLOW)
+        assert outcome.code == 0, run.said()
+    assert {result["state"] for result in study.results().values()} == {"complete"}
+    check_that_optuna_and_ledger_agree(study)
+
+
 def raylets(session: int) -> int:
     """How many nodes run in a session of processes."""
     return sum(Path(command.split()[0]).name == "raylet" for command in processes_of(session).values())

@@ -98,7 +98,7 @@ class ArrayFolder:
     """Dataclass of arrays and JSON-able metadata, one file a field; pictures that were written in shards are a folder."""
 
     def save(self, folder: Path) -> None:
-        """Write a file for each field.
+        """Write a file for each field, but for an array that is mapped from its file in this very folder.
 
         Raises:
             OSError: with its number, if a file cannot be written.
@@ -106,7 +106,9 @@ class ArrayFolder:
         folder.mkdir(parents=True, exist_ok=True)
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.memmap) and str(value.filename) == str((folder / f"{field.name}.npy").resolve()):
+                value.flush()
+            elif isinstance(value, np.ndarray):
                 save_array(folder / f"{field.name}.npy", value)
             elif field.name == "texts":
                 with TextWriter(folder, field.name, len(value)) as writer:
