@@ -160,7 +160,7 @@ def refuse_changes(config: StudyConfig, folder: Path, has_begun: bool) -> None:
     path = folder / "config.yaml"
     if not path.exists():
         return
-    before = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    before = _flat(_completed(yaml.safe_load(path.read_text(encoding="utf-8"))))
     now = _flat(yaml.safe_load(dump_config(config)))
     changed = [
         f"{key} was {before.get(key)} and is {now.get(key)}"
@@ -175,6 +175,17 @@ def refuse_changes(config: StudyConfig, folder: Path, has_begun: bool) -> None:
             f"the study in {folder} cannot go on with another configuration: {'; '.join(changed)}; give the new study "
             "another --name, or --fresh to set the earlier one aside"
         )
+
+
+def _completed(content: Any) -> Any:
+    """A study's configuration with the defaults of keys that there were not yet when it began."""
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        return yaml.safe_load(dump_config(StudyConfig.model_validate(content)))
+    except ValidationError:  # of a key that has gone, say: it is shown as it was
+        return content
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -146,3 +146,13 @@ def test_a_study_without_a_trial_may_still_be_configured_otherwise(tmp_path: Pat
     (tmp_path / "config.yaml").write_text(dump_config(first), encoding="utf-8")
     with pytest.raises(UserError, match=r"training\.steps was 70 and is 80"):
         refuse_changes(load_config("emoji_clip"), tmp_path, has_begun=True)
+
+
+def test_a_study_that_began_before_there_was_a_key_goes_on_with_its_default(tmp_path: Path) -> None:
+    lines = dump_config(load_config("emoji_clip")).splitlines(keepends=True)
+    older = [line for line in lines if not line.startswith("  accumulation: ")]
+    assert len(older) == len(lines) - 1
+    (tmp_path / "config.yaml").write_text("".join(older), encoding="utf-8")
+    refuse_changes(load_config("emoji_clip"), tmp_path, has_begun=True)
+    with pytest.raises(UserError, match=r"training\.accumulation was 1 and is 2"):
+        refuse_changes(load_config("emoji_clip", ["training.accumulation=2"]), tmp_path, has_begun=True)
