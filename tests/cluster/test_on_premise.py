@@ -111,7 +111,8 @@ def test_a_study_runs_on_machines_of_ones_own_from_ray_up_to_ray_down(cluster: C
         assert time.monotonic() < deadline, cluster.ray("exec", log)
         time.sleep(1)
 
-    assert "2 local.cluster.node" in cluster.ray("exec", "ray status")
+    while "2 local.cluster.node" not in (status := cluster.ray("exec", "ray status")):
+        assert time.monotonic() < deadline, status
     # Both have the token for themselves, and this code; nobody without the token is let in.
     for machine in (cluster.head, cluster.worker):
         said = machine.run(["stat", "-c", "%a", "/root/.ray/auth_token"]).stdout
