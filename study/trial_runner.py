@@ -54,8 +54,16 @@ class TrialRunner:
     """Runs what a `Source` hands out, as many at once as there is room for."""
 
     def __init__(
-        self, config: StudyConfig, ledger: Ledger, inputs: Inputs, room: Callable[[], int], metrics: RayMetrics
+        self,
+        config: StudyConfig,
+        ledger: Ledger,
+        inputs: Inputs,
+        room: Callable[[], int],
+        metrics: RayMetrics,
+        trainable: Callable[[dict[str, Any]], None] = run_trial,
     ) -> None:
+        """``trainable``: what Tune runs; a benchmark has one that only waits."""
+        self._trainable = trainable
         self._config = config
         self._metrics = metrics
         self._ledger = ledger
@@ -82,7 +90,7 @@ class TrialRunner:
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "0"
         try:
             tuner = Tuner(
-                tune.with_resources(run_trial, self._driver_resources()),
+                tune.with_resources(self._trainable, self._driver_resources()),
                 tune_config=TuneConfig(
                     search_alg=searcher,
                     scheduler=scheduler,

@@ -23,14 +23,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from analysis.pareto import reference_point
 from study.budget import Budget
 from study.checks import checked_space, surroundings
-from study.config import StudyConfig, load_config, storage_url
+from study.config import StudyConfig, load_config, storage_url, study_folder
 from study.foresight import Foresight
 from study.ledger import Ledger, TrialRecord
 from study.progress import Progress
@@ -65,18 +65,8 @@ class Driver:
     def __init__(self, folder: Path, trials: int, seed: int = 0) -> None:
         self._config = config = load_config("emoji_clip", [f"storage.path={folder}", f"search.trials={trials}"])
         self._rng = np.random.default_rng(seed)
-        self._ledger = Ledger(folder / config.name)
-        self._ledger.open()
-        space = checked_space(config)
-        study = open_storage(config, storage_url(config.storage, self._ledger.folder), self._ledger.study_name)
-        kept = Trials(study, self._ledger, config.search, config.seed, space, surroundings(config))
-        kept.reconcile()
-        kept.start_from(starting_points(config, space))
-        budget = Budget(config.search, self._ledger, reference_point(_TEACHER, config.search.directions))
-        foresight = Foresight(config.search.limits, _student(config), _PARAMETERS, folder, config.training.steps)
         self._progress = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the driver lives
-        shown = Progress(self._progress)
-        self._search = Search(config, kept, budget, foresight, shown, Trackers([]), RayMetrics(config))
+        self._ledger, self._search = opened_search(config, self._progress)
         self._running: list[TrialRecord] = []
 
     def close(self) -> None:
@@ -92,7 +82,8 @@ class Driver:
         record = self._running.pop(0)
         last: dict[str, Any] = {}
         for step in (*self._config.search.scheduler.rungs, self._config.training.steps):
-            last = self._report(step)
+            is_final = step == self._config.training.steps
+            last = drawn_report(self._rng, self._config.data.languages, step, is_final)
             self._ledger.report(record, last)
             self._search.reported(record, last)
             self._search.changed(len(self._running) + 1)
@@ -103,27 +94,41 @@ class Driver:
         self._search.ended(record, state, self._search.place(record), last)  # type: ignore[arg-type]
         self._search.changed(len(self._running))
 
-    def _report(self, step: int) -> dict[str, Any]:
-        """What a training would report, of the same size."""
-        languages = self._config.data.languages
-        accuracy = self._rng.uniform(0.3, 0.5, len(languages))
-        maps = self._rng.uniform(0.1, 0.4, len(languages))
-        metrics = {
-            "retrieval_map": float(maps.mean()),
-            "vqa_accuracy": float(accuracy.mean()),
-            "vqa_variance": float(1e4 * accuracy.var()),
-            "vqa_std": float(100 * accuracy.std()),
-            "vqa_variance_noise": 1.5,
-            "vqa_lift_kept": float(self._rng.uniform(0.3, 1.0)),
-        }
-        is_final = step == self._config.training.steps
-        losses = {"total": 1.0, "task": 1.0, "layers": 1.0}
-        report = {"step": step, "final": is_final, "seconds": 1.0, "metrics": metrics, "losses": losses}
-        if is_final:
-            rows = zip(languages, maps.tolist(), accuracy.tolist(), strict=True)
-            scores = {name: {"map_i2t": one, "map_t2i": one, "vqa_accuracy": two} for name, one, two in rows}
-            report["scores"] = {"languages": scores, "summary": metrics}
-        return report
+
+def opened_search(config: StudyConfig, terminal: IO[str]) -> tuple[Ledger, Search]:
+    """The search of a new study, with drawn teacher's scores, and its ledger."""
+    folder = study_folder(config)
+    ledger = Ledger(folder)
+    ledger.open()
+    space = checked_space(config)
+    study = open_storage(config, storage_url(config.storage, folder), ledger.study_name)
+    kept = Trials(study, ledger, config.search, config.seed, space, surroundings(config))
+    kept.reconcile()
+    kept.start_from(starting_points(config, space))
+    budget = Budget(config.search, ledger, reference_point(_TEACHER, config.search.directions))
+    foresight = Foresight(config.search.limits, student(config), _PARAMETERS, folder, config.training.steps)
+    return ledger, Search(config, kept, budget, foresight, Progress(terminal), Trackers([]), RayMetrics(config))
+
+
+def drawn_report(rng: np.random.Generator, languages: Sequence[str], step: int, is_final: bool) -> dict[str, Any]:
+    """What a training would report, of the same size."""
+    accuracy = rng.uniform(0.3, 0.5, len(languages))
+    maps = rng.uniform(0.1, 0.4, len(languages))
+    metrics = {
+        "retrieval_map": float(maps.mean()),
+        "vqa_accuracy": float(accuracy.mean()),
+        "vqa_variance": float(1e4 * accuracy.var()),
+        "vqa_std": float(100 * accuracy.std()),
+        "vqa_variance_noise": 1.5,
+        "vqa_lift_kept": float(rng.uniform(0.3, 1.0)),
+    }
+    losses = {"total": 1.0, "task": 1.0, "layers": 1.0}
+    report = {"step": step, "final": is_final, "seconds": 1.0, "metrics": metrics, "losses": losses}
+    if is_final:
+        rows = zip(languages, maps.tolist(), accuracy.tolist(), strict=True)
+        scores = {name: {"map_i2t": one, "map_t2i": one, "vqa_accuracy": two} for name, one, two in rows}
+        report["scores"] = {"languages": scores, "summary": metrics}
+    return report
 
 
 def measure(folder: Path, marks: Sequence[int]) -> list[Cost]:
@@ -138,7 +143,7 @@ def measure(folder: Path, marks: Sequence[int]) -> list[Cost]:
         if number in marks:
             gc.collect()
             processor, wall = (1000 * statistics.mean(times) for times in zip(*window, strict=True))
-            costs.append(Cost(number, processor, wall, _resident()))
+            costs.append(Cost(number, processor, wall, resident()))
     driver.close()
     return costs
 
@@ -158,7 +163,7 @@ def verdict(costs: Sequence[Cost]) -> tuple[bool, str]:
     )
 
 
-def _student(config: StudyConfig) -> ModelSpec:
+def student(config: StudyConfig) -> ModelSpec:
     teacher = config.teacher.model
     image = ImageTower(**teacher.image.model_dump())
     text = TextTower(**teacher.text.model_dump(), **config.teacher.tokenizer.model_dump())
@@ -170,7 +175,7 @@ def in_memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _resident() -> float:
+def resident() -> float:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
