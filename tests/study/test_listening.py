@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -49,7 +50,7 @@ def test_a_study_listens_on_loopback_alone_and_lets_nobody_in_without_its_token(
     def port_of(server: str) -> int | None:
         return next((port for (_, port), command in listening(run).items() if server in command), None)
 
-    dashboard = run.until(lambda: port_of("dashboard/dashboard.py"))
+    said = run.until(lambda: re.search(r"^Ray dashboard: (http://127\.0\.0\.1:\d+)$", run.said(), re.MULTILINE))
     run.until(lambda: any(command.startswith("ray::") for command in run.processes().values()))
     found = listening(run)
     gcs = port_of("gcs/gcs_server")
@@ -59,7 +60,7 @@ def test_a_study_listens_on_loopback_alone_and_lets_nobody_in_without_its_token(
 
     assert (home / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"http://127.0.0.1:{dashboard}/api/jobs/", timeout=60)
+        urllib.request.urlopen(f"{said[1]}/api/jobs/", timeout=60)
     for mode in ("disabled", "token"):
         environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": mode}
         command = [sys.executable, "-c", CONNECT, f"127.0.0.1:{gcs}"]

@@ -50,10 +50,9 @@ def test_trials_are_named_runs_in_rays_dashboard_and_the_studys_numbers_reach_pr
     names = {found["name"] for found in eventually(run, train_runs)}
     assert names <= {f"trial-{number:05d}" for number in range(4)}
 
-    services = json.loads(fetched(f"{address}/api/prometheus/sd", token))
-    targets = [target for service in services for target in service["targets"]]
-
     def numbers() -> str | None:
+        services = json.loads(fetched(f"{address}/api/prometheus/sd", token))
+        targets = [target for service in services for target in service["targets"]]
         said = "\n".join(fetched(f"http://{target}/metrics", token) for target in targets)
         return said if "ray_polydistill_best{" in said else None
 
