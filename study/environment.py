@@ -203,8 +203,7 @@ def ray_cluster(address: str | None, resources: ResourcesConfig, lost: Callable[
                 ray.init(
                     address="local",
                     resources={TRIAL_RESOURCE: float(os.cpu_count() or 1)},
-                    # Ray Train's workers need the State API, which the dashboard serves: without it a stopped trial's
-                    # resources are never freed.
+                    # Trials with workers are Train runs, which it shows.
                     include_dashboard=resources.workers_per_trial > 0,
                     dashboard_host="127.0.0.1",
                     log_to_driver=False,

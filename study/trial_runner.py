@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from study.config import StudyConfig
 from study.data_config import CONTROL_LANGUAGE
 from study.environment import interrupt
 from study.ledger import Ledger, State, TrialRecord
+from study.left_groups import left_groups_removed
 from study.placement import TRIAL_RESOURCE
 from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.ray_metrics import RayMetrics
@@ -105,7 +106,8 @@ class TrialRunner:
                     callbacks=[recorder],
                 ),
             )
-            tuner.fit()
+            with left_groups_removed() if self._config.resources.workers_per_trial else nullcontext():
+                tuner.fit()
         except Exception:
             if recorder.error is not None:
                 raise recorder.error from None
