@@ -64,7 +64,7 @@ def crash(kills: Sequence[Kill], seed: int, place: Path, trials: int) -> tuple[l
     """
     chance = random.Random(seed)
     waiting, hits, violations = list(kills), list[Hit](), list[str]()
-    longest: dict[str, float] = {}
+    lasted: dict[str, float] = {}
     number = 0
     with _ray_folder() as ray:
         while waiting and number < 2 * len(kills):
@@ -73,7 +73,7 @@ def crash(kills: Sequence[Kill], seed: int, place: Path, trials: int) -> tuple[l
             folder = place / f"study-{number}"
             folder.mkdir(parents=True)
             environment = {**os.environ, **_SETTINGS, "RAY_TMPDIR": ray, "POLYDISTILL_CACHE": str(folder / "cache")}
-            subject = Subject(number, folder, environment, chance, longest, trials)
+            subject = Subject(number, folder, environment, chance, lasted, trials)
             try:
                 waiting += subject.suffer(now)
             finally:

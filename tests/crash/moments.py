@@ -38,7 +38,7 @@ class Moment:
 
     def longest_lag(self, seen: Observer) -> float:
         """So many seconds after it has come a kill may wait, at most."""
-        return self.lag if self.sign else seen.longest.get(STAGES[self.stage], _UNKNOWN_STAGE)
+        return self.lag if self.sign else seen.lasted.get(STAGES[self.stage], _UNKNOWN_STAGE)
 
 
 @dataclass(frozen=True)

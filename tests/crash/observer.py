@@ -41,7 +41,7 @@ class Observer:
 
     folder: Path
     violations: list[str] = field(default_factory=list)
-    longest: dict[str, float] = field(default_factory=dict)  # seconds that a stage has been seen to take
+    lasted: dict[str, float] = field(default_factory=dict)  # seconds that a stage took when it was last seen to end
     processes: dict[int, str] = field(default_factory=dict)  # of the present run, by pid
     stage: int = 0  # the place in `STAGES` of the stage that the present run is in, or was in last
     _run: Run | None = None
@@ -64,7 +64,7 @@ class Observer:
         stage = self._stage()
         if stage > self.stage:
             name = STAGES[self.stage]
-            self.longest[name] = max(self.longest.get(name, 0.0), now - self._since)
+            self.lasted[name] = now - self._since
             self.stage, self._since = stage, now
         self._watch_checkpoints()
 

@@ -56,7 +56,7 @@ class Subject:
     place: Path
     environment: dict[str, str]
     chance: random.Random
-    longest: dict[str, float]  # seconds that stages take, learnt from study to study
+    lasted: dict[str, float]  # seconds that stages take, learnt from study to study
     trials: int  # the study's budget
     hits: list[Hit] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ class Subject:
         self._study = Study(self.place, self.environment)
         self._settings = (*_SETTINGS, f"search.trials={self.trials}", f"seed={self.number}")
         self._cache = Path(self.environment["POLYDISTILL_CACHE"])
-        self._seen = Observer(self._study.folder, longest=self.longest)
+        self._seen = Observer(self._study.folder, lasted=self.lasted)
         self._invariants = Invariants(self._study.folder, self._cache, MILESTONES, self.trials)
         self._found: list[str] = []
         self._struck: set[int] = set()  # the runs that a kill hit, by the pid of their driver
