@@ -317,7 +317,7 @@ class StageRunner:
                 self.__enter__()
 
     def _run(self, stage: str, *arguments: Any, progress: Callable[[int, int], None]) -> Any:
-        method = self._actor.run.options(num_returns="streaming")
+        method = self._actor.run.options(num_returns="streaming", name=f"Stages.{stage}")
         value: Any = None
         try:
             for reference in method.remote(stage, *arguments):
