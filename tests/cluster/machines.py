@@ -5,6 +5,7 @@ files, of which it changes copies. What ends "all processes" or writes into a ho
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from pathlib import Path
 
 PROGRAMS = ("unshare", "nsenter", "mount", "ip", "ssh", "ssh-keygen", "sshd", "rsync")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where sshd and ip are
+HOME = pwd.getpwuid(0).pw_dir  # of the user that logs into a box
 _NETWORK = "10.77.0."
 _SSHD = """Port 22
 HostKey /etc/ssh/box_key
-AuthorizedKeysFile /root/.ssh/authorized_keys
+AuthorizedKeysFile .ssh/authorized_keys
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 UsePAM no
@@ -120,7 +122,7 @@ class Machine:
     def start_sshd(self, authorized: str) -> None:
         """An SSH server that lets root in by this public key."""
         self.write("/etc/ssh/box.conf", _SSHD)
-        self.write("/root/.ssh/authorized_keys", authorized, 0o600)
+        self.write(f"{HOME}/.ssh/authorized_keys", authorized, 0o600)
         start = "rm -f /etc/ssh/box_key; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/box_key; mkdir -p /run/sshd; $(command -v sshd) -f /etc/ssh/box.conf"
         assert self.run(["bash", "-c", start]).returncode == 0
 
@@ -151,4 +153,4 @@ class Machine:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("LANG", "TERM") if name in os.environ}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}:{PATH}", "HOME": "/root"}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}:{PATH}", "HOME": HOME}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.machines import Machine, what_is_missing
+from tests.cluster.machines import HOME, Machine, what_is_missing
 from tests.study.tiny import ROOT, TINY, UNCONFIRMED
 
 STRANGER = """
@@ -84,7 +84,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
                 f"{sys.prefix}/pip.conf",
                 f"[global]\nno-index = true\nfind-links = {wheels}\nroot-user-action = ignore\n",
             )
-            machine.run(["bash", "-c", f"mkdir -p /root/polydistill && ln -s {sys.prefix} /root/polydistill/venv"])
+            machine.run(["bash", "-c", f"mkdir -p {HOME}/polydistill && ln -s {sys.prefix} {HOME}/polydistill/venv"])
         yield Cluster(laptop, *others, shared)
     finally:
         for machine in reversed(machines):
@@ -115,14 +115,14 @@ def test_a_study_runs_on_machines_of_ones_own_from_ray_up_to_ray_down(cluster: C
         assert time.monotonic() < deadline, status
     # Both have the token for themselves, and this code; nobody without the token is let in.
     for machine in (cluster.head, cluster.worker):
-        said = machine.run(["stat", "-c", "%a", "/root/.ray/auth_token"]).stdout
+        said = machine.run(["stat", "-c", "%a", f"{HOME}/.ray/auth_token"]).stdout
         assert said.strip() == "600"
     stranger = cluster.head.run([sys.executable, "-c", STRANGER], HOME="/tmp")
     assert stranger.stdout.split() == ["401", "401"], stranger.stdout
 
     study = {**TINY, "storage": {"path": "/shared/runs"}, "resources": {"workers_per_trial": 1}}
     cluster.laptop.write("/laptop/tiny.yaml", yaml.safe_dump(study, allow_unicode=True))
-    cluster.ray("rsync-up", "/laptop/tiny.yaml", "/root/tiny.yaml")
+    cluster.ray("rsync-up", "/laptop/tiny.yaml", f"{HOME}/tiny.yaml")
     settings = f"--set search.trials=3 --set {UNCONFIRMED}"
     cluster.ray("exec", f"python -m study.run tiny.yaml --address auto {settings}", timeout=900)
     folder = cluster.shared / "runs" / "tiny"
