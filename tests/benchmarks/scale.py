@@ -13,7 +13,6 @@ Exit code 1 if the rate on the most nodes is below 0.9 of linear, or the driver'
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -26,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.commands import command_parser
 from tests.benchmarks.driver import FACTOR, drawn_report, in_memory, opened_search, resident, student
 
 ROOT = Path(__file__).parents[2]
@@ -151,13 +151,7 @@ def verdict(runs: Sequence[Run]) -> tuple[bool, str]:
 
 
 def main() -> int:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.scale",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tests.benchmarks.scale", __doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 4, 16], help="numbers of nodes, rising")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a trial takes")
     parser.add_argument("--trials-a-node", type=int, default=_TRIALS_A_NODE)

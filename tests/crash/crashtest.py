@@ -23,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from analysis.commands import command_parser
 from tests.crash.moments import KINDS, Kill, all_kills
 from tests.crash.observer import STAGES
 from tests.crash.subject import Hit, Subject
@@ -98,13 +99,7 @@ def _ray_folder() -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.crash.crashtest",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tests.crash.crashtest", __doc__)
     parser.add_argument("--kills", type=int, default=50, help="how many, default 50")
     parser.add_argument("--seed", type=int, default=0, help="of the studies and of the moments of the kills")
     return parser

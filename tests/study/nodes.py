@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 # A lost node is noticed in seconds; a busy machine may take its time to start three nodes.
 _SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -96,6 +97,29 @@ def cluster(
     finally:
         for node in reversed(list(nodes.started)):
             nodes.remove(node)
+
+
+@contextmanager
+def scripted(script: str, arguments: Sequence[str], environment: dict[str, str]) -> Iterator[str]:
+    """The address of a cluster that a script makes: it prints it, and ends the nodes when its standard input ends."""
+    patient = {name: _SETTINGS[name] for name in ("RAY_raylet_start_wait_time_s", "RAY_agent_register_timeout_ms")}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        env=environment | patient,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            assert address, f"the nodes did not start: {process.wait()}"
+            yield address
+        finally:
+            process.stdin.close()
+            process.wait(60)
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from study.remote_study import LOCK, RemoteStudy
 from study.samplers import open_storage
 from study.trials import Trials
 from study.warm_start import starting_points
+from tests.study.nodes import scripted
 from tests.study.test_dashboard import dashboard, get
 from tests.study.tiny import (
     ROOT,
@@ -207,30 +208,11 @@ finally:
 """
 
 
-@contextmanager
-def nodes_of_their_own(caches: list[Path], environment: dict[str, str]) -> Iterator[str]:
-    """The address of a cluster, of which each node has one of these cache folders."""
-    patient = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}
-    command = [sys.executable, "-c", NODES, *map(str, caches)]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment | patient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            address = process.stdout.readline().strip()
-            assert address, f"the nodes did not start: {process.wait()}"
-            yield address
-        finally:
-            process.stdin.close()
-            process.wait(60)
-
-
 @pytest.mark.long
 def test_nodes_that_share_nothing_but_the_bucket_run_trials_of_one_study(stored: Stored) -> None:
     caches = [stored.place / "first", stored.place / "second"]
     stored.environment["RAY_AUTH_MODE"] = "disabled"  # else the driver asks for a token, and these nodes do not
-    with nodes_of_their_own(caches, stored.environment) as address:
+    with scripted(NODES, [*map(str, caches)], stored.environment) as address:
         run = stored.begin("search.trials=4", "training.steps=60", UNCONFIRMED, cache="driver", address=address)
         outcome = run.wait(PATIENCE)
     assert outcome.code == 0, run.said()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from study.shared_folders import Probe, look
-from tests.study.tiny import ROOT
+from tests.study.nodes import scripted
 
 if TYPE_CHECKING:
     from tests.study.tiny import Study
@@ -42,25 +38,6 @@ finally:
 """
 
 
-@contextmanager
-def nodes_that_do_not_share(folders: list[Path], environment: dict[str, str]) -> Iterator[str]:
-    """The address of a cluster of two nodes."""
-    patient = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}
-    command = [sys.executable, "-c", NODES, *map(str, folders)]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment | patient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            address = process.stdout.readline().strip()
-            assert address, f"the nodes did not start: {process.wait()}"
-            yield address
-        finally:
-            process.stdin.close()
-            process.wait(60)
-
-
 @pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk over a folder needs root")
 def test_a_folder_that_a_node_does_not_share_is_told_by_its_key_and_the_node_before_anything_slow(study: Study) -> None:
@@ -68,7 +45,7 @@ def test_a_folder_that_a_node_does_not_share_is_told_by_its_key_and_the_node_bef
     for folder in (runs, shared, cache):
         folder.mkdir()
     study.environment = {**study.environment, "POLYDISTILL_CACHE": str(cache)}
-    with nodes_that_do_not_share([runs, cache], study.environment) as address:
+    with scripted(NODES, [str(runs), str(cache)], study.environment) as address:
         for key, what, folder, settings in (
             ("storage.path", "study folder", runs / "tiny", []),
             ("POLYDISTILL_CACHE", "cache folder", cache, [f"storage.path={shared}"]),
