@@ -21,7 +21,7 @@ test: venv
 	$(PYTEST) -m 'not long'
 
 test-long: venv
-	$(PYTEST) -m long
+	$(PYTEST) -m long -vv
 
 lint: venv
 	$(BIN)/ruff format --check .
