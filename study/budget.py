@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from analysis.pareto import feasible, hypervolume, nondominated
-from study.config import SearchConfig
 from study.ledger import Ledger
+from study.search_config import SearchConfig
 
 _FAILURES_IN_A_ROW = 10  # so many, and something is wrong that a further trial does not mend
 _REFUSALS_IN_A_ROW = 200  # recipes that are foreseen not to fit: the limits leave nothing to run

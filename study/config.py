@@ -2,150 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from study.data_config import DataConfig
 from study.errors import UserError
-from study.metrics import METRICS, Metric, mistaken_set, place_of
+from study.metrics import mistaken_set
 from study.mistakes import did_you_mean, first_mistake, read_mapping
-from trainables.artifacts import cache_root, content_key
+from study.search_config import SearchConfig
+from study.storage_config import StorageConfig
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
-from trainables.data.settings import keeps_no_secret
 from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
-from trainables.recipe import Positive
 from trainables.remote_folder import is_url
 
 _PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "emoji_clip"
-
-Sampler = Literal["tpe", "tpe_grouped", "nsga2", "gp", "random"]
-Direction = Literal["maximise", "minimise"]
-
-
-class StorageConfig(Typed):
-    """Where the study's folder and its Optuna storage lie."""
-
-    path: str = "runs"  # a folder, or a URL of an fsspec store, such as s3://bucket/studies
-    # `sqlite` for a file in the study's folder, or `env:NAME` for a URL in the environment, which is never written down.
-    optuna: str = "sqlite"
-
-    @field_validator("path")
-    @classmethod
-    def _is_a_place(cls, path: str) -> str:
-        if not is_url(path):
-            return path
-        keeps_no_secret(path)
-        parts = urlsplit(path)
-        if parts.scheme in ("http", "https") or not parts.netloc:
-            raise ValueError(f"{path!r} is no store that can be written: write it as s3://bucket/studies")
-        return path.rstrip("/")
-
-    @field_validator("optuna")
-    @classmethod
-    def _names_a_storage(cls, optuna: str) -> str:
-        if not re.fullmatch(r"sqlite|env:[A-Za-z_][A-Za-z0-9_]*", optuna):
-            raise ValueError(
-                "should be sqlite, or env:NAME for a URL in the environment variable NAME: here it would be written down"
-            )
-        return optuna
-
-
-class Bound(Typed):
-    min: Annotated[float, Field(strict=True)] | None = None
-    max: Annotated[float, Field(strict=True)] | None = None
-
-    @model_validator(mode="after")
-    def _bounds_something(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("a constraint needs a min or a max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"no value is at least {self.min:g} and at most {self.max:g}")
-        return self
-
-
-class SchedulerConfig(Typed):
-    """Early stopping: `moasha` stops the worse of the trials that reached a rung, `none` lets all trials run."""
-
-    kind: Literal["moasha", "none"] = "moasha"
-    rungs: tuple[Count, ...] = (10,)  # steps at which trials report and the worse ones stop
-    reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0  # one in so many trials goes on from a rung
-    # Trials are dealt to so many brackets; those of bracket b are not judged at the first b rungs.
-    brackets: Count = 1
-    evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.15  # of the validation items, at a rung
-
-    @field_validator("rungs")
-    @classmethod
-    def _rising(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
-        if list(rungs) != sorted(set(rungs)):
-            raise ValueError(f"rungs {list(rungs)} are not strictly increasing")
-        return rungs
-
-    @model_validator(mode="after")
-    def _every_bracket_has_a_rung(self) -> Self:
-        if self.kind == "moasha" and self.rungs and self.brackets > len(self.rungs):
-            raise ValueError(
-                f"brackets: {self.brackets} are more than the {len(self.rungs)} rungs, one for each at most"
-            )
-        return self
-
-
-class LimitsConfig(Typed):
-    """What a recipe may need; one that is foreseen to need more is infeasible, and is not run."""
-
-    parameters: Count | None = None  # of the student, projections for layer matching included
-    memory_gb: Positive | None = None  # the peak of one worker; a GPU's where it has one
-    minutes: Positive | None = None  # from a trial's first step to its last score
-
-
-class ConfirmConfig(Typed):
-    """Members of the front, and what is behind them by less than the noise, are trained again with new seeds."""
-
-    seeds: Annotated[int, Field(ge=0, strict=True)] = 2  # trainings of each; 0: none
-    most: Count = 5  # recipes at most, members first
-
-
-class SearchConfig(Typed):
-    """What is searched, how, and for what."""
-
-    space: str = "full"
-    # Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
-    # its front; a YAML file, its recipes.
-    start_from: tuple[str, ...] = ("known",)
-    sampler: Sampler = "tpe"
-    trials: Count = 24
-    hours: Positive | None = None  # wall time of the search, over all runs; trials that are under way still end
-    patience: Count | None = None  # trials in a row whose results leave the hypervolume as it was
-    objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
-    constraints: dict[Metric, Bound] = Field(default={"vqa_lift_kept": Bound(min=0.5)})
-    limits: LimitsConfig = LimitsConfig()
-    scheduler: SchedulerConfig = SchedulerConfig()
-    confirm: ConfirmConfig = ConfirmConfig()
-
-    @property
-    def directions(self) -> dict[str, Direction]:
-        """The objectives as `analysis.pareto` takes them."""
-        return dict(self.objectives)
-
-    @property
-    def bounds(self) -> dict[str, dict[str, float | None]]:
-        """The constraints as `analysis.pareto` takes them."""
-        return {name: {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
-
-    @field_validator("objectives")
-    @classmethod
-    def _several(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
-        if len(objectives) < 2:
-            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(METRICS)}")
-        # In one order, whatever the file's: Optuna knows objectives by their place.
-        return {metric: objectives[metric] for metric in sorted(objectives, key=place_of)}
 
 
 class ResourcesConfig(Typed):
@@ -356,32 +232,6 @@ def load_config(source: str, overrides: Sequence[str] = (), name: str | None = N
 def dump_config(config: StudyConfig) -> str:
     """The resolved configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def study_folder(config: StudyConfig) -> Path:
-    """Where the study of this configuration lies; of one at a URL, where the driver's copy of it does."""
-    path = config.storage.path
-    place = cache_root() / "studies" / content_key({"url": path}) if is_url(path) else Path(path).expanduser()
-    return (place / config.name).absolute()
-
-
-def study_url(config: StudyConfig) -> str | None:
-    """The URL of the study of this configuration, None if it lies in a folder."""
-    return f"{config.storage.path}/{config.name}" if is_url(config.storage.path) else None
-
-
-def storage_url(config: StorageConfig, folder: Path) -> str:
-    """The Optuna storage of a study in ``folder``.
-
-    Raises:
-        UserError: if the environment variable that holds the URL is not set.
-    """
-    if config.optuna == "sqlite":
-        return f"sqlite:///{folder / 'study.db'}"
-    variable = config.optuna.removeprefix("env:")
-    if not os.environ.get(variable):
-        raise UserError(f"storage.optuna: the environment variable {variable} is not set; it must hold a database URL")
-    return os.environ[variable]
 
 
 def _read(source: str) -> tuple[str, dict[str, Any]]:

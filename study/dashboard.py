@@ -25,10 +25,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from analysis.commands import command_parser
 from study.arguments import add_config
-from study.config import StudyConfig, available_presets, load_config, storage_url, study_folder, study_url
+from study.config import StudyConfig, available_presets, load_config
 from study.errors import UserError
 from study.ledger import Ledger
 from study.mistakes import did_you_mean
+from study.storage_config import storage_url, study_folder, study_url
 from trainables.artifacts import cache_root, content_key
 from trainables.remote_folder import is_url
 

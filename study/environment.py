@@ -17,12 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from study.config import ResourcesConfig, StorageConfig
+from study.config import ResourcesConfig
 from study.errors import UserError
 from study.placement import TRIAL_RESOURCE, check_fit
 from study.ray_job import settings_of_job
 from study.ray_token import has_token, use_own_token
 from study.ray_watch import start_watched, watched
+from study.storage_config import StorageConfig
 from trainables.artifact_mirror import MIRROR
 from trainables.artifacts import cache_root
 from trainables.remote_folder import is_url

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.config import LimitsConfig
 from study.errors import UserError
+from study.search_config import LimitsConfig
 from trainables.models.spec import SPEC_FILE, ModelSpec
 from trainables.recipe import STRATEGY_NAMES, LayerMapping, Recipe
 

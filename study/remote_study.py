@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from study.config import StudyConfig, study_folder, study_url
+from study.config import StudyConfig
 from study.errors import UserError
+from study.storage_config import study_folder, study_url
 from trainables.config import STATE
 from trainables.remote_folder import RemoteError, RemoteFolder
 

@@ -21,14 +21,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from analysis.commands import command_parser
 from study.arguments import add_config
-from study.config import (
-    StudyConfig,
-    dump_config,
-    load_config,
-    storage_url,
-    study_folder,
-)
+from study.config import StudyConfig, dump_config, load_config
 from study.errors import UserError
+from study.storage_config import storage_url, study_folder
 from trainables.artifacts import write_text
 from trainables.remote_folder import RemoteError
 

@@ -29,9 +29,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.pareto import Direction, nondomination_rank
-from study.config import SearchConfig, StudyConfig
+from study.config import StudyConfig
 from study.database import open_database, readable_errors
 from study.errors import UserError
+from study.search_config import SearchConfig
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)

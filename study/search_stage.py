@@ -9,12 +9,13 @@ from typing import Any
 
 from analysis.pareto import feasible, nondominated
 from study.budget import Budget, was_refused
-from study.config import SearchConfig, StudyConfig
+from study.config import StudyConfig
 from study.foresight import Foresight
 from study.ledger import State, TrialRecord
 from study.progress import Progress, SearchState
 from study.ray_metrics import RayMetrics
 from study.scheduler import MultiObjectiveHalving
+from study.search_config import SearchConfig
 from study.tracking import Trackers
 from study.trials import Trials
 

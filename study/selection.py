@@ -9,8 +9,8 @@ import numpy as np
 
 from analysis.metric_names import noise_of
 from analysis.pareto import Direction, feasible, nondominated
-from study.config import SearchConfig
 from study.ledger import TrialRecord
+from study.search_config import SearchConfig
 
 Finished = Mapping[TrialRecord, Mapping[str, Any]]
 

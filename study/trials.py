@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.metric_names import of_set
 from analysis.pareto import violation
 from search_spaces.space import SearchSpace, Surroundings
-from study.config import SearchConfig
 from study.errors import UserError
 from study.ledger import Ledger, State, TrialRecord, language_rows
 from study.samplers import FITS, patiently
+from study.search_config import SearchConfig
 from study.warm_start import StartingPoint
 from trainables.recipe import Recipe
 

@@ -30,13 +30,14 @@ import numpy as np
 from analysis.pareto import reference_point
 from study.budget import Budget
 from study.checks import checked_space, surroundings
-from study.config import StudyConfig, load_config, storage_url, study_folder
+from study.config import StudyConfig, load_config
 from study.foresight import Foresight
 from study.ledger import Ledger, TrialRecord
 from study.progress import Progress
 from study.ray_metrics import RayMetrics
 from study.samplers import open_storage
 from study.search_stage import Search
+from study.storage_config import storage_url, study_folder
 from study.tracking import Trackers
 from study.trials import Trials
 from study.warm_start import starting_points

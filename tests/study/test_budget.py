@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from study.budget import Budget
-from study.config import SearchConfig
 from study.ledger import Ledger
+from study.search_config import SearchConfig
 
 REFERENCE = {"retrieval_map": 0.0, "vqa_variance": 20.0}
 

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from study.config import StudyConfig, available_presets, dump_config, load_config, storage_url
+from study.config import StudyConfig, available_presets, dump_config, load_config
 from study.errors import UserError
+from study.storage_config import storage_url
 from trainables.config import comes_to
 
 PRESETS = Path(__file__).parents[2] / "study" / "presets"

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from study.config import SearchConfig, StudyConfig
+from study.config import StudyConfig
 from study.confirmation import Confirmations, chosen, due, is_complete
 from study.ledger import Ledger, TrialRecord
+from study.search_config import SearchConfig
 from study.selection import front, near_front
 from trainables.recipe import Recipe
 

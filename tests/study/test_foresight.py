@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.config import LimitsConfig
 from study.errors import UserError
 from study.foresight import ENOUGH, Foresight
+from study.search_config import LimitsConfig
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
 from trainables.recipe import STRATEGY_NAMES, LayerMapping, Recipe, Replication
 

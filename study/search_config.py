@@ -1,0 +1,104 @@
+"""The section of a study's configuration that says what is searched, how, and for what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from study.metrics import METRICS, Metric, place_of
+from trainables.models.spec import Count, Typed
+from trainables.recipe import Positive
+
+Sampler = Literal["tpe", "tpe_grouped", "nsga2", "gp", "random"]
+Direction = Literal["maximise", "minimise"]
+
+
+class Bound(Typed):
+    min: Annotated[float, Field(strict=True)] | None = None
+    max: Annotated[float, Field(strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a constraint needs a min or a max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"no value is at least {self.min:g} and at most {self.max:g}")
+        return self
+
+
+class SchedulerConfig(Typed):
+    """Early stopping: `moasha` stops the worse of the trials that reached a rung, `none` lets all trials run."""
+
+    kind: Literal["moasha", "none"] = "moasha"
+    rungs: tuple[Count, ...] = (10,)  # steps at which trials report and the worse ones stop
+    reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0  # one in so many trials goes on from a rung
+    # Trials are dealt to so many brackets; those of bracket b are not judged at the first b rungs.
+    brackets: Count = 1
+    evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.15  # of the validation items, at a rung
+
+    @field_validator("rungs")
+    @classmethod
+    def _rising(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if list(rungs) != sorted(set(rungs)):
+            raise ValueError(f"rungs {list(rungs)} are not strictly increasing")
+        return rungs
+
+    @model_validator(mode="after")
+    def _every_bracket_has_a_rung(self) -> Self:
+        if self.kind == "moasha" and self.rungs and self.brackets > len(self.rungs):
+            raise ValueError(
+                f"brackets: {self.brackets} are more than the {len(self.rungs)} rungs, one for each at most"
+            )
+        return self
+
+
+class LimitsConfig(Typed):
+    """What a recipe may need; one that is foreseen to need more is infeasible, and is not run."""
+
+    parameters: Count | None = None  # of the student, projections for layer matching included
+    memory_gb: Positive | None = None  # the peak of one worker; a GPU's where it has one
+    minutes: Positive | None = None  # from a trial's first step to its last score
+
+
+class ConfirmConfig(Typed):
+    """Members of the front, and what is behind them by less than the noise, are trained again with new seeds."""
+
+    seeds: Annotated[int, Field(ge=0, strict=True)] = 2  # trainings of each; 0: none
+    most: Count = 5  # recipes at most, members first
+
+
+class SearchConfig(Typed):
+    """What is searched, how, and for what."""
+
+    space: str = "full"
+    # Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
+    # its front; a YAML file, its recipes.
+    start_from: tuple[str, ...] = ("known",)
+    sampler: Sampler = "tpe"
+    trials: Count = 24
+    hours: Positive | None = None  # wall time of the search, over all runs; trials that are under way still end
+    patience: Count | None = None  # trials in a row whose results leave the hypervolume as it was
+    objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
+    constraints: dict[Metric, Bound] = Field(default={"vqa_lift_kept": Bound(min=0.5)})
+    limits: LimitsConfig = LimitsConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """The objectives as `analysis.pareto` takes them."""
+        return dict(self.objectives)
+
+    @property
+    def bounds(self) -> dict[str, dict[str, float | None]]:
+        """The constraints as `analysis.pareto` takes them."""
+        return {name: {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
+
+    @field_validator("objectives")
+    @classmethod
+    def _several(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
+        if len(objectives) < 2:
+            raise ValueError(f"a Pareto front needs at least two objectives, of {', '.join(METRICS)}")
+        # In one order, whatever the file's: Optuna knows objectives by their place.
+        return {metric: objectives[metric] for metric in sorted(objectives, key=place_of)}
