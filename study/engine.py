@@ -29,7 +29,8 @@ from study.selection import front
 from study.shared_folders import check_shared
 from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
-from study.trial_runner import Inputs, TrialRunner, remove_left_overs
+from study.trial_plan import Inputs
+from study.trial_runner import TrialRunner, remove_left_overs
 from study.trials import Trials
 from trainables.artifact_mirror import at_hand, read_file
 from trainables.artifacts import MANIFEST, write_json

@@ -10,8 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -19,7 +17,6 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import TrialScheduler
 
 from study.config import StudyConfig
-from study.data_config import CONTROL_LANGUAGE
 from study.environment import interrupt
 from study.ledger import Ledger, State, TrialRecord
 from study.left_groups import left_groups_removed
@@ -27,28 +24,11 @@ from study.placement import TRIAL_RESOURCE
 from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.ray_metrics import RayMetrics
 from study.search import Recorder, RecordSearcher, Source
-from study.stages import Prepared
-from trainables.config import Paths, TrialPlan
-from trainables.evaluation.summary import accuracies_of
-from trainables.language_weights import language_weights
-from trainables.models.spec import ModelSpec
+from study.trial_plan import Inputs, trial_plan
 from trainables.remote_folder import RemoteError, RemoteFolder, is_url
 from trainables.trial import ray_storage, run_trial
 
 _RAY_FOLDER = "ray-"  # what Ray writes: nothing that a study needs later
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the earlier stages made."""
-
-    prepared: Prepared
-    teacher: Path
-    student: ModelSpec
-    student_parameters: int
-    cache: Path
-    teacher_scores: dict[str, Any]  # on validation
-    chance: dict[str, float]  # by VQA set
 
 
 class TrialRunner:
@@ -122,39 +102,7 @@ class TrialRunner:
 
     def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:
         """What `run_trial` needs, and the trial's number for the scheduler."""
-        config, inputs = self._config, self._inputs
-        resources, scores, folders = config.resources, inputs.teacher_scores, inputs.prepared.folders
-        teacher_map = {name: (row["map_i2t"] + row["map_t2i"]) / 2 for name, row in scores["languages"].items()}
-        plan = TrialPlan(
-            number=record.number,
-            seed=record.seed,
-            recipe=record.recipe,
-            student=inputs.student,
-            inherit=config.student.inherit,
-            training=config.training,
-            part_weights=config.data.weights,
-            language_weights=language_weights(record.recipe.language_weighting, config.data.languages, teacher_map),
-            control_language=CONTROL_LANGUAGE,
-            teacher_vqa_accuracy=accuracies_of(scores["summary"], inputs.chance),
-            chance=inputs.chance,
-            rungs=config.search.scheduler.rungs,
-            rung_share=config.search.scheduler.evaluation_share,
-            threads=max(1, int(resources.cpus_per_worker)),
-            paths=Paths(
-                train=str(inputs.prepared.train),
-                retrieval={name: str(folder) for name, folder in folders["retrieval"].items()},
-                vqa={name: str(folder) for name, folder in folders["vqa"].items()},
-                teacher=str(inputs.teacher),
-                cache=str(inputs.cache),
-                vocabulary=str(inputs.prepared.vocabulary) if inputs.prepared.vocabulary else None,
-            ),
-            folder=self._ledger.place_of(record),
-            workers=resources.workers_per_trial,
-            cpus_per_worker=resources.cpus_per_worker,
-            gpus_per_worker=resources.gpus_per_worker,
-            retries=resources.retries,
-            memory_gb=config.search.limits.memory_gb,
-        )
+        plan = trial_plan(self._config, self._inputs, record, self._ledger.place_of(record))
         return {"number": record.number, "plan": plan.model_dump_json(), "ray_storage": ray_folder}
 
     def _driver_resources(self) -> dict[str, float]:
