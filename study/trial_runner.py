@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 from ray import tune
@@ -19,7 +19,6 @@ from ray.tune.schedulers import TrialScheduler
 from study.config import StudyConfig
 from study.environment import interrupt
 from study.ledger import Ledger, State, TrialRecord
-from study.left_groups import left_groups_removed
 from study.placement import TRIAL_RESOURCE
 from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.ray_metrics import RayMetrics
@@ -41,15 +40,19 @@ class TrialRunner:
         inputs: Inputs,
         room: Callable[[], int],
         metrics: RayMetrics,
+        profile: bool = False,
         trainable: Callable[[dict[str, Any]], None] = run_trial,
     ) -> None:
-        """``trainable``: what Tune runs; a benchmark has one that only waits."""
+        """``profile``: whether the first training writes a trace. ``trainable``: what Tune runs; a benchmark has one that
+        only waits."""
         self._trainable = trainable
         self._config = config
         self._metrics = metrics
         self._ledger = ledger
         self._inputs = inputs
         self._room = room  # for how many at once
+        self._profile = profile
+        self.profiled: TrialRecord | None = None  # the training that is to write a trace
         # Seconds over the trainings of this run: training, evaluation, and all else from hand-out to end.
         self.spent = {"training": 0.0, "evaluation": 0.0, "other": 0.0}
 
@@ -86,8 +89,7 @@ class TrialRunner:
                     callbacks=[recorder],
                 ),
             )
-            with left_groups_removed() if self._config.resources.workers_per_trial else nullcontext():
-                tuner.fit()
+            tuner.fit()
         except Exception:
             if recorder.error is not None:
                 raise recorder.error from None
@@ -102,7 +104,11 @@ class TrialRunner:
 
     def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:
         """What `run_trial` needs, and the trial's number for the scheduler."""
-        plan = trial_plan(self._config, self._inputs, record, self._ledger.place_of(record))
+        if self._profile and self.profiled is None:
+            self.profiled = record
+        plan = trial_plan(
+            self._config, self._inputs, record, self._ledger.place_of(record), profile=record is self.profiled
+        )
         return {"number": record.number, "plan": plan.model_dump_json(), "ray_storage": ray_folder}
 
     def _driver_resources(self) -> dict[str, float]:
