@@ -29,7 +29,9 @@ class Inputs:
     chance: dict[str, float]  # by VQA set
 
 
-def trial_plan(config: StudyConfig, inputs: Inputs, record: TrialRecord, place: str) -> TrialPlan:
+def trial_plan(
+    config: StudyConfig, inputs: Inputs, record: TrialRecord, place: str, profile: bool = False
+) -> TrialPlan:
     """The plan of one training; ``place``: the folder or URL that is its own."""
     resources, scores, folders = config.resources, inputs.teacher_scores, inputs.prepared.folders
     teacher_map = {name: (row["map_i2t"] + row["map_t2i"]) / 2 for name, row in scores["languages"].items()}
@@ -62,4 +64,5 @@ def trial_plan(config: StudyConfig, inputs: Inputs, record: TrialRecord, place: 
         gpus_per_worker=resources.gpus_per_worker,
         retries=resources.retries,
         memory_gb=config.search.limits.memory_gb,
+        profile=profile,
     )
