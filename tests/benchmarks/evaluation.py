@@ -53,9 +53,9 @@ def scored(queries: Tensor, rows: Tensor, item: Tensor) -> float:
 
 
 def scored_by_torchmetrics(queries: Tensor, rows: Tensor, item: Tensor) -> float:
-    metric = RetrievalMAP()
+    metric = RetrievalMAP()  # which takes nothing for found whose score is not positive
     query = torch.arange(len(queries))[:, None].expand(len(queries), len(rows))
-    metric.update((queries @ rows.T).flatten(), (item[:, None] == item[None, :]).flatten(), query.flatten())
+    metric.update((queries @ rows.T).add_(1).flatten(), (item[:, None] == item[None, :]).flatten(), query.flatten())
     return float(metric.compute())
 
 

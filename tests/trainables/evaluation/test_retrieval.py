@@ -75,9 +75,9 @@ def test_mean_average_precision_of_a_large_gallery_is_that_of_torchmetrics() -> 
     generator = torch.Generator().manual_seed(0)
     queries, gallery = torch.randn(64, 8, generator=generator), torch.randn(2101, 8, generator=generator)
     asked, items = torch.arange(64) % 60, torch.arange(2101) % 300
-    metric = RetrievalMAP()
+    metric = RetrievalMAP()  # which takes nothing for found whose score is not positive
     metric.update(
-        (queries @ gallery.T).flatten(),
+        (queries @ gallery.T).double().add(100).flatten(),
         (asked[:, None] == items[None, :]).flatten(),
         torch.arange(64)[:, None].expand(64, 2101).flatten(),
     )
