@@ -95,20 +95,20 @@ class Teacher:
 
     def __init__(self, teacher: Path, train: Path, views: int, seed: int, precision: Precision) -> None:
         self._device, self._precision = default_device(), precision
-        self._model = load_model(teacher).eval()
+        self.model = load_model(teacher).eval()
         self._data = load_training(train)
         self.views = draw_views((len(self._data.images), views), torch.Generator().manual_seed(seed))
         self.tokens_shape = self._data.tokens.shape  # [L, M, T]
         self._texts = np.asarray(self._data.tokens).reshape(-1, self._data.tokens.shape[-1])
         self.counts: dict[Tower, int] = {"image": self.views[:, :, 0, 0].numel(), "text": len(self._texts)}
-        self.logit_scale = float(self._model.logit_scale.detach())
+        self.logit_scale = float(self.model.logit_scale.detach())
 
     def encoded(self, tower: Tower, start: int, stop: int, kept: Sequence[int], more: More) -> tuple[Array, Array]:
         """Embeddings [rows, D] and the ``kept`` layers [layers, rows, H] of a tower's rows, float16: views of images, one
         image after another, or texts, one language after another. ``more`` is told how many are done.
         """
         size, batch = (IMAGES, self._of_views) if tower == "image" else (TEXTS, self._of_texts)
-        self._model.to(self._device)  # only now: who has others encode needs no GPU
+        self.model.to(self._device)  # only now: who has others encode needs no GPU
         embeddings, states = [], []
         with torch.inference_mode(), computing(self._device, self._precision):
             for first in range(start, stop, size):
@@ -124,10 +124,10 @@ class Teacher:
         image, view = flat // self.views.shape[1], flat % self.views.shape[1]
         pictures = torch.from_numpy(self._data.images[image.numpy()]).to(self._device)
         seen = apply_views(pictures, self.views[image, view].to(self._device))
-        return self._model.encode_image(self._model.preprocess(seen))
+        return self.model.encode_image(self.model.preprocess(seen))
 
     def _of_texts(self, rows: slice) -> Encoded:
-        return self._model.encode_text(torch.tensor(self._texts[rows], dtype=torch.long, device=self._device))
+        return self.model.encode_text(torch.tensor(self._texts[rows], dtype=torch.long, device=self._device))
 
 
 @lru_cache(maxsize=1)

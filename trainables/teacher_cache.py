@@ -77,10 +77,11 @@ def build_cache(
         return artifact_in_parts(
             "teacher-cache", fields, lambda folder: _build_there(encoding, folder, gpus, progress), ()
         )
-    return artifact("teacher-cache", fields, lambda folder: _build_here(encoding, folder, progress))
+    return artifact("teacher-cache", fields, lambda folder: build_here(encoding, folder, progress))
 
 
-def _build_here(encoding: Encoding, folder: Path, progress: Progress) -> None:
+def build_here(encoding: Encoding, folder: Path, progress: Progress) -> None:
+    """Write the cache into ``folder``, all of it in this process."""
     teacher, more = encoding.open(), _counted(encoding, progress)
     found: list[Array] = []
     for tower, count in teacher.counts.items():

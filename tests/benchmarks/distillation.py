@@ -71,9 +71,9 @@ class BareStudent:
     def __init__(self, plan: TrialPlan, device: torch.device) -> None:
         self._precision, self._device = plan.training.precision, device
         data, cache = load_training(Path(plan.paths.train)), TeacherCache.load(Path(plan.paths.cache))
-        self._student = make_student(plan.student, load_model(Path(plan.paths.teacher)), plan.recipe, plan.seed)
-        self._student.to(device)
-        self._optimizer = Muon(self._student, [], plan.recipe.learning_rate, plan.recipe.weight_decay)
+        self.student = make_student(plan.student, load_model(Path(plan.paths.teacher)), plan.recipe, plan.seed)
+        self.student.to(device)
+        self._optimizer = Muon(self.student, [], plan.recipe.learning_rate, plan.recipe.weight_decay)
         training, views = plan.training, cache.views.shape[1]
         sampler = BatchSampler(data, training.batch_size, training.captions_per_image, views, plan.seed)
         draws = [sampler.draw(step) for step in range(_IN_MEMORY)]
@@ -85,12 +85,12 @@ class BareStudent:
         tokens = torch.from_numpy(data.tokens[draw.languages, draw.texts]).long().flatten(0, 1).to(self._device)
         image = torch.from_numpy(cache.image[draw.images, draw.views]).float().to(self._device)
         text = torch.from_numpy(cache.text[draw.languages, draw.texts]).float().flatten(0, 1).to(self._device)
-        return self._student.preprocess(pixels), self._student.read(tokens), image, text
+        return self.student.preprocess(pixels), self.student.read(tokens), image, text
 
     def step(self) -> None:
         pixels, tokens, image, text = next(self._batches)
         with computing(self._device, self._precision):
-            images, texts = self._student.encode_image(pixels), self._student.encode_text(tokens)
+            images, texts = self.student.encode_image(pixels), self.student.encode_text(tokens)
         # The least that gives every embedding a gradient.
         torch.autograd.backward(-(images.embedding * image).sum() - (texts.embedding * text).sum())
         self._optimizer.step(1.0)
