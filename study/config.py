@@ -70,7 +70,7 @@ class StudyConfig(Typed):
     """A whole study. Every key has a default; a preset names them all."""
 
     name: Annotated[str, shaped_like(_NAME)] = "emoji-clip"
-    """The study's name, which is also its folder's; that of a file that names none is the file's."""
+    """The study's name, which is also its folder's: letters, digits, `.`, `_` and `-`; by default that of its file."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     """Of everything that is drawn at random."""
     storage: StorageConfig = StorageConfig()
