@@ -1,8 +1,12 @@
-"""`StudyConfig`: the typed form of a study's YAML file, checked as a whole before anything slow starts."""
+"""`StudyConfig`: the typed form of a study's YAML file, checked as a whole before anything slow starts.
+
+What its keys mean is told by `python -m study.config` (`study.config_reference`).
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,24 +21,28 @@ from study.mistakes import did_you_mean, first_mistake, read_mapping
 from study.search_config import SearchConfig
 from study.storage_config import StorageConfig
 from trainables.config import CacheConfig, StudentConfig, TeacherConfig, TrainingConfig, comes_to
-from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed
+from trainables.models.spec import UNPROJECTED_IMAGES, Count, Typed, shaped_like
 from trainables.remote_folder import is_url
 
 _PRESETS = Path(__file__).parent / "presets"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 DEFAULT_PRESET = "emoji_clip"
 
 
 class ResourcesConfig(Typed):
     """What one trial gets, and how many run at once."""
 
-    # 0: the trial trains in its own process; N: it trains on N Ray Train workers.
     workers_per_trial: Annotated[int, Field(ge=0, strict=True)] = 0
+    """0: the trial trains in its own process; N: it trains on N Ray Train workers."""
     cpus_per_worker: Annotated[float, Field(gt=0, strict=True)] = 1
+    """CPU cores of each worker, or of the trial's own process."""
     gpus_per_worker: Annotated[float, Field(ge=0, strict=True)] = 0
-    # auto: as many as the nodes hold, of a cluster those that are up at the time; a number: so many, and on a cluster
-    # what does not fit yet waits, for which an autoscaler adds nodes.
+    """GPUs of each worker: a whole number, or a share of one."""
     concurrent_trials: Count | Literal["auto"] = "auto"
-    retries: Annotated[int, Field(ge=0, strict=True)] = 1  # of a trial whose process died or broke, from its last rung
+    """`auto`: as many as the nodes hold, of a cluster those that are up at the time; a number: so many, and on a cluster
+    what does not fit yet waits, for which an autoscaler adds nodes."""
+    retries: Annotated[int, Field(ge=0, strict=True)] = 1
+    """How often a trial whose process died or broke goes on from its last rung."""
 
     @model_validator(mode="after")
     def _gpus_can_be_had(self) -> Self:
@@ -52,16 +60,19 @@ class ResourcesConfig(Typed):
 class TrackingConfig(Typed):
     """Where else reports go; both need an extra: pip install 'polydistill[tensorboard]' or 'polydistill[mlflow]'."""
 
-    tensorboard: bool = False  # event files in the study's folder, tensorboard/
-    # A tracking URI, a folder, or `env:NAME` for a URI in the environment, which is never written down.
+    tensorboard: bool = False
+    """Event files in the study's folder, `tensorboard/`."""
     mlflow: str | None = None
+    """A tracking URI, a folder, or `env:NAME` for a URI in the environment, which is never written down."""
 
 
 class StudyConfig(Typed):
     """A whole study. Every key has a default; a preset names them all."""
 
-    name: str = "emoji-clip"
+    name: Annotated[str, shaped_like(_NAME)] = "emoji-clip"
+    """The study's name, which is also its folder's: letters, digits, `.`, `_` and `-`; by default that of its file."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
+    """Of everything that is drawn at random."""
     storage: StorageConfig = StorageConfig()
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -102,7 +113,7 @@ class StudyConfig(Typed):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        if not re.fullmatch(_NAME, name):
             raise ValueError(
                 f"should be letters, digits, '.', '_' and '-', beginning with one of the first two, not {name!r}"
             )
@@ -265,3 +276,11 @@ def _apply(content: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: {name} is a value, not a section")
         branch = found
     branch[last] = value
+
+
+if __name__ == "__main__":
+    # Not imported once more under its name: of a file's second module pydantic does not find the texts below keys.
+    sys.modules["study.config"] = sys.modules[__name__]
+    from study.config_reference import main
+
+    sys.exit(main())

@@ -15,6 +15,7 @@ from trainables.data.settings import (
     CaptionSource,
     EmojiCaptions,
     EmojiQuestions,
+    Language,
     OwnData,
     OwnQuestions,
     QuestionSource,
@@ -39,7 +40,9 @@ class HeldOutConfig(Typed):
     """Scored once, for the front alone."""
 
     retrieval: CaptionSets = Field(default={"": EmojiCaptions(split="test")})
+    """Captioned pictures of test: sets of the same names as those of `data.retrieval`."""
     vqa: QuestionSets = Field(default={"": EmojiQuestions(split="test")})
+    """Questions of test: sets of the same names as those of `data.vqa`."""
 
 
 class DataConfig(Typed):
@@ -47,14 +50,18 @@ class DataConfig(Typed):
     several by their names, which are the same for validation and test.
     """
 
-    languages: tuple[str, ...] = LANGUAGES
+    languages: tuple[Language, ...] = LANGUAGES
+    """BCP 47 codes, most frequent first; `en` is the control language and must be among them."""
     train: CaptionSets = Field(default={"": EmojiCaptions()})
+    """Training data: one source, or the parts of a mixture by their names."""
     retrieval: CaptionSets = Field(default={"": EmojiCaptions(split="validation")})
+    """Captioned pictures of validation, which the search sees: one source, or sets by their names."""
     vqa: QuestionSets = Field(default={"": EmojiQuestions()})
+    """Questions of validation, which the search sees: one source, or sets by their names."""
     test: HeldOutConfig = HeldOutConfig()
-    # What the decoded pictures of one source of the user's own may take on disk, and so in memory as they are read; those of a
-    # larger one are kept encoded, and decoded in training. The pixels are the same.
     pictures_gb: Positive = 20.0
+    """What the decoded pictures of one source of your own may take on disk, and so in memory as they are read; those of a
+    larger one are kept encoded, and decoded in training. The pixels are the same."""
 
     @property
     def purposes(self) -> dict[Purpose, Mapping[str, CaptionSource | QuestionSource]]:

@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from analysis.metric_names import of_set, split_metric
+from trainables.data.sets import SET_NAME
+from trainables.models.spec import shaped_like
 
 # By the kind of set that each is of.
 METRICS = {
@@ -29,7 +31,8 @@ def _known(metric: str) -> str:
     return metric
 
 
-Metric = Annotated[str, AfterValidator(_known)]  # the mean over all sets, or METRIC@SET, that of one
+# The mean over all sets, or METRIC@SET, that of one.
+Metric = Annotated[str, AfterValidator(_known), shaped_like(rf"({'|'.join(METRICS)})(@{SET_NAME})?")]
 
 
 def place_of(metric: str) -> tuple[int, str]:

@@ -15,8 +15,12 @@ Direction = Literal["maximise", "minimise"]
 
 
 class Bound(Typed):
+    """What a metric must be for a recipe to be feasible."""
+
     min: Annotated[float, Field(strict=True)] | None = None
+    """At least this."""
     max: Annotated[float, Field(strict=True)] | None = None
+    """At most this."""
 
     @model_validator(mode="after")
     def _bounds_something(self) -> Self:
@@ -31,11 +35,15 @@ class SchedulerConfig(Typed):
     """Early stopping: `moasha` stops the worse of the trials that reached a rung, `none` lets all trials run."""
 
     kind: Literal["moasha", "none"] = "moasha"
-    rungs: tuple[Count, ...] = (10,)  # steps at which trials report and the worse ones stop
-    reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0  # one in so many trials goes on from a rung
-    # Trials are dealt to so many brackets; those of bracket b are not judged at the first b rungs.
+    """How trials are judged at a rung."""
+    rungs: tuple[Count, ...] = (10,)
+    """Steps at which trials report and the worse ones stop; rising, and below `training.steps`."""
+    reduction: Annotated[float, Field(gt=1, strict=True)] = 2.0
+    """One in so many trials goes on from a rung."""
     brackets: Count = 1
-    evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.15  # of the validation items, at a rung
+    """Trials are dealt to so many brackets; those of bracket b, from 0 on, are not judged at the first b rungs."""
+    evaluation_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.15
+    """The share of the validation items that is scored at a rung."""
 
     @field_validator("rungs")
     @classmethod
@@ -56,31 +64,45 @@ class SchedulerConfig(Typed):
 class LimitsConfig(Typed):
     """What a recipe may need; one that is foreseen to need more is infeasible, and is not run."""
 
-    parameters: Count | None = None  # of the student, projections for layer matching included
-    memory_gb: Positive | None = None  # the peak of one worker; a GPU's where it has one
-    minutes: Positive | None = None  # from a trial's first step to its last score
+    parameters: Count | None = None
+    """What the student trains, projections for layer matching included."""
+    memory_gb: Positive | None = None
+    """The peak of one worker; a GPU's where it has one."""
+    minutes: Positive | None = None
+    """From a trial's first step to its last score."""
 
 
 class ConfirmConfig(Typed):
     """Members of the front, and what is behind them by less than the noise, are trained again with new seeds."""
 
-    seeds: Annotated[int, Field(ge=0, strict=True)] = 2  # trainings of each; 0: none
-    most: Count = 5  # recipes at most, members first
+    seeds: Annotated[int, Field(ge=0, strict=True)] = 2
+    """Further trainings of each recipe; 0: none."""
+    most: Count = 5
+    """So many recipes at most, members of the front first."""
 
 
 class SearchConfig(Typed):
     """What is searched, how, and for what."""
 
     space: str = "full"
-    # Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
-    # its front; a YAML file, its recipes.
+    """The search space: a file of `search_spaces/` by its name (`full`, `mix`, `paper`), or the path of one of your own."""
     start_from: tuple[str, ...] = ("known",)
+    """Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
+    its front; a YAML file, its recipes."""
     sampler: Sampler = "tpe"
+    """What proposes recipes; `gp` needs a space without conditions, such as `mix`."""
     trials: Count = 24
-    hours: Positive | None = None  # wall time of the search, over all runs; trials that are under way still end
-    patience: Count | None = None  # trials in a row whose results leave the hypervolume as it was
-    objectives: dict[Metric, Direction] = Field(default={"retrieval_map": "maximise", "vqa_variance": "minimise"})
+    """The search ends after so many trials that were run, however they ended."""
+    hours: Positive | None = None
+    """The search ends after so much wall time, over all runs; trials that are under way still end."""
+    patience: Count | None = None
+    """The search ends after so many trials in a row whose results leave the hypervolume as it was."""
+    objectives: Annotated[dict[Metric, Direction], Field(json_schema_extra={"minProperties": 2})] = Field(
+        default={"retrieval_map": "maximise", "vqa_variance": "minimise"}
+    )
+    """What the front is of: a metric, or `METRIC@SET`, that of one set."""
     constraints: dict[Metric, Bound] = Field(default={"vqa_lift_kept": Bound(min=0.5)})
+    """What a recipe must keep to be on the front, by metric."""
     limits: LimitsConfig = LimitsConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     confirm: ConfirmConfig = ConfirmConfig()

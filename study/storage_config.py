@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
@@ -13,19 +13,22 @@ from pydantic import field_validator
 from study.errors import UserError
 from trainables.artifacts import cache_root, content_key
 from trainables.data.settings import keeps_no_secret
-from trainables.models.spec import Typed
+from trainables.models.spec import Typed, shaped_like
 from trainables.remote_folder import is_url
 
 if TYPE_CHECKING:
     from study.config import StudyConfig
 
+_OPTUNA = r"sqlite|env:[A-Za-z_][A-Za-z0-9_]*"
+
 
 class StorageConfig(Typed):
     """Where the study's folder and its Optuna storage lie."""
 
-    path: str = "runs"  # a folder, or a URL of an fsspec store, such as s3://bucket/studies
-    # `sqlite` for a file in the study's folder, or `env:NAME` for a URL in the environment, which is never written down.
-    optuna: str = "sqlite"
+    path: str = "runs"
+    """The folder of studies, or a URL of an fsspec store, such as `s3://bucket/studies`."""
+    optuna: Annotated[str, shaped_like(_OPTUNA)] = "sqlite"
+    """`sqlite` for a file in the study's folder, or `env:NAME` for a URL in the environment, which is never written down."""
 
     @field_validator("path")
     @classmethod
@@ -41,7 +44,7 @@ class StorageConfig(Typed):
     @field_validator("optuna")
     @classmethod
     def _names_a_storage(cls, optuna: str) -> str:
-        if not re.fullmatch(r"sqlite|env:[A-Za-z_][A-Za-z0-9_]*", optuna):
+        if not re.fullmatch(_OPTUNA, optuna):
             raise ValueError(
                 "should be sqlite, or env:NAME for a URL in the environment variable NAME: here it would be written down"
             )

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from trainables.models.spec import Count, Family, ModelSpec, Typed
 from trainables.recipe import NotNegative, Positive, Recipe
@@ -21,24 +21,36 @@ class TokenizerConfig(Typed):
     """A BPE tokenizer fitted on the training captions."""
 
     vocab_size: Annotated[int, Field(ge=300, strict=True)] = 4000
+    """Tokens, at most."""
     context_length: Annotated[int, Field(ge=4, strict=True)] = 32
+    """Tokens of a text; longer ones are cut."""
 
 
 class TeacherTower(Typed):
+    """The sizes of a tower."""
+
     layers: Count
+    """Transformer layers."""
     width: Count
+    """Width of the hidden states: a multiple of `head_width`."""
     head_width: Count = 64
+    """Width of one attention head, the student's too."""
 
 
 class TeacherImageTower(TeacherTower):
+    """The sizes of an image tower, a vision transformer over square patches."""
+
     patch_size: Count = 16
+    """Side of a patch, in pixels."""
     image_size: Count = 48
+    """Side of a picture, in pixels: a multiple of `patch_size`."""
 
 
 class TeacherModel(Typed):
     """The sizes of a teacher that the study fits itself."""
 
     embed_dim: Count = 192
+    """Dimension of the embeddings; of `siglip2` it is the image tower's width."""
     image: TeacherImageTower = TeacherImageTower(layers=6, width=192)
     text: TeacherTower = TeacherTower(layers=4, width=192)
 
@@ -47,24 +59,37 @@ class FitConfig(Typed):
     """How the teacher is fitted, one caption an image: with its family's own loss, siglip2 with CLIP's first."""
 
     steps: Count = 300
+    """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2, strict=True)] = 256
+    """Pictures a step."""
     learning_rate: Positive = 5e-3
+    """At its highest."""
     weight_decay: NotNegative = 0.1
+    """Of the optimiser."""
     language_exposure: Literal["zipf", "uniform"] = "zipf"
-    # Of the steps, for siglip2 alone: random weights learn far more slowly from its sigmoid loss than from a softmax.
+    """How often the teacher sees a language: `zipf`, as 1/rank in the order of `data.languages`; `uniform`, all alike."""
     softmax_share: Annotated[float, Field(ge=0, lt=1, strict=True)] | None = None
+    """Of the steps, for `siglip2` alone, where it is required: random weights learn far more slowly from its sigmoid loss
+    than from a softmax."""
 
 
 class TeacherConfig(Typed):
     """The model that students learn from: pretrained, or fitted by the study with a model, tokenizer and fit of its own."""
 
     family: Family = "clip"
-    pretrained: Annotated[str, Field(min_length=1)] | None = None  # a source as `trainables.models.checkpoint` has it
-    revision: Annotated[str, Field(min_length=1)] | None = None  # of the hub; default: its main branch as it is now
-    image_size: Count | None = None  # default: as the pretrained teacher was trained
+    """The architecture, and with it the loss of its own."""
+    pretrained: Annotated[str, Field(min_length=1)] | None = None
+    """A hub id, a folder in the hub's format, or `NAME:TAG` of open_clip, in place of `model`, `tokenizer` and `fit`."""
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """Of a hub id; null: its main branch as it is now."""
+    image_size: Count | None = None
+    """Of a pretrained teacher that takes pictures of any size; null: as it was trained."""
     model: TeacherModel | None = None
+    """Null, of a teacher that is not pretrained: all defaults."""
     tokenizer: TokenizerConfig | None = None
+    """Null, of a teacher that is not pretrained: all defaults."""
     fit: FitConfig | None = None
+    """Null, of a teacher that is not pretrained: all defaults."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +130,13 @@ def _number_or_share(size: Any) -> Any:
     return size
 
 
-Size = Annotated[int | float, BeforeValidator(_number_or_share)]
+Size = Annotated[
+    int | float,
+    BeforeValidator(_number_or_share),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}]}
+    ),
+]
 
 
 def comes_to(size: Size, whole: int, unit: int = 1) -> int:
@@ -117,20 +148,25 @@ class StudentTower(Typed):
     """Sizes as numbers, or as shares of the teacher's; a width is whole heads, as wide as the teacher's."""
 
     layers: Size
+    """Transformer layers, at most the teacher's; of a pretrained teacher 0.5 if it is not said."""
     width: Size
+    """Width of the hidden states, in whole heads; of a pretrained teacher 1.0 if it is not said."""
 
 
 class StudentImageTower(StudentTower):
-    """None: the teacher's."""
+    """Sizes of the image tower, as numbers or as shares of the teacher's (`0.5`; `1` is one layer, `1.0` all of them)."""
 
     image_size: Count | None = None
+    """Side of a picture, in pixels; null: the teacher's."""
     patch_size: Count | None = None
+    """Side of a patch, in pixels; null: the teacher's."""
 
 
 class StudentTextTower(StudentTower):
-    """None: the teacher's."""
+    """Sizes of the text tower, as numbers or as shares of the teacher's (`0.5`; `1` is one layer, `1.0` all of them)."""
 
     context_length: Annotated[int, Field(ge=4, strict=True)] | None = None
+    """Tokens of a text, longer ones are cut; null: the teacher's."""
 
 
 class StudentConfig(Typed):
@@ -138,25 +174,35 @@ class StudentConfig(Typed):
 
     image: StudentImageTower = StudentImageTower(layers=2, width=192)
     text: StudentTextTower = StudentTextTower(layers=2, width=192)
-    # What a narrower student, of a recipe with `initialise: mapped`, has of its teacher: the channels, heads and neurons
-    # with the largest weights, or simply the first ones.
     inherit: Inherit = "important"
-    vocabulary: Literal["full", "trimmed"] = "full"  # trimmed: to the tokens that the study's texts use
+    """What a narrower student, of a recipe with `initialise: mapped`, has of its teacher: the channels, heads and neurons
+    with the largest weights, or simply the first ones."""
+    vocabulary: Literal["full", "trimmed"] = "full"
+    """`trimmed`: to the tokens that the study's texts use."""
 
 
 class TrainingConfig(Typed):
     """What all trials of a study have in common."""
 
     steps: Count = 80
-    batch_size: Annotated[int, Field(ge=2, strict=True)] = 128  # over all workers of a trial
-    # Equal parts that a worker embeds its share of a batch in, one after another: the memory of one, and the same result.
+    """Optimiser steps of a trial that is not stopped."""
+    batch_size: Annotated[int, Field(ge=2, strict=True)] = 128
+    """Pictures a step, over all workers of a trial."""
     accumulation: Count = 1
+    """Equal parts that a worker embeds its share of a batch in, one after another: the memory of one, and the same result."""
     captions_per_image: Count = 1
+    """Captions of each picture in a batch, in languages drawn at random."""
     precision: Precision = "auto"
+    """Of the forward pass; `auto`: bf16 where the device is made for it."""
     schedule: Literal["wsd", "cosine"] = "wsd"
-    warmup: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1  # share of the steps
-    decay: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.3  # share of the steps, for wsd
+    """The learning rate after the warm-up: with `wsd` it stays, and falls over the last steps; with `cosine` it falls all
+    along."""
+    warmup: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1
+    """Share of the steps over which the learning rate rises."""
+    decay: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.3
+    """Share of the steps over which it falls, for `wsd`."""
     max_gradient_norm: Positive = 1.0
+    """Gradients with a larger norm are scaled down to it."""
 
     @model_validator(mode="after")
     def _decay_follows_warmup(self) -> Self:
@@ -170,7 +216,8 @@ class TrainingConfig(Typed):
 class CacheConfig(Typed):
     """The teacher's outputs on the training data, computed once for all trials."""
 
-    views: Count = 6  # augmented views of every image
+    views: Count = 6
+    """Augmented views of every picture."""
 
 
 class Paths(Typed):
@@ -181,7 +228,8 @@ class Paths(Typed):
     vqa: dict[str, str]
     teacher: str
     cache: str
-    vocabulary: str | None = None  # the folder of a trimmed one
+    vocabulary: str | None = None
+    """The folder of a trimmed one."""
 
 
 class TrialPlan(Typed):
@@ -193,19 +241,27 @@ class TrialPlan(Typed):
     student: ModelSpec
     inherit: Inherit = "important"
     training: TrainingConfig
-    part_weights: tuple[float, ...] | None = None  # of the parts of a training mixture; None: drawn by their sizes
+    part_weights: tuple[float, ...] | None = None
+    """Of the parts of a training mixture; None: drawn by their sizes."""
     language_weights: dict[str, float]
     control_language: str
-    teacher_vqa_accuracy: dict[str, float]  # on the same validation questions, by set
-    chance: dict[str, float]  # the VQA accuracy of guessing, by set
+    teacher_vqa_accuracy: dict[str, float]
+    """On the same validation questions, by set."""
+    chance: dict[str, float]
+    """The VQA accuracy of guessing, by set."""
     rungs: tuple[Count, ...]
-    rung_share: Positive  # of the validation items, for reports at rungs
+    rung_share: Positive
+    """Of the validation items, for reports at rungs."""
     threads: int
     paths: Paths
-    folder: str  # the trial's own, on storage that its workers share
+    folder: str
+    """The trial's own, on storage that its workers share."""
     workers: int
     cpus_per_worker: float
     gpus_per_worker: float
-    retries: Annotated[int, Field(ge=0)]  # of a training whose workers died, from its last rung
-    memory_gb: Positive | None  # what a worker may take; None: all that there is
-    profile: bool = False  # whether to write a trace of a part of it
+    retries: Annotated[int, Field(ge=0)]
+    """Of a training whose workers died, from its last rung."""
+    memory_gb: Positive | None
+    """What a worker may take; None: all that there is."""
+    profile: bool = False
+    """Whether to write a trace of a part of it."""

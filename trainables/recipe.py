@@ -22,8 +22,10 @@ class LayerMapping(Typed):
     """Which teacher layer each student layer learns from, in one tower."""
 
     kind: MappingKind = "uniform"
-    # For `monotone` alone: the teacher layer of each student layer, counted from 1, strictly increasing.
+    """With n student and m teacher layers: `uniform` s → round(s·m/n), `last` s → m − n + s, `first` s → s, `monotone` as
+    `layers` say, `none` none."""
     layers: tuple[Count, ...] = ()
+    """Of `monotone` alone: the teacher layer of each student layer, counted from 1, strictly increasing."""
 
     @model_validator(mode="after")
     def _layers_belong_to_monotone(self) -> Self:
@@ -38,32 +40,45 @@ class LanguageWeighting(Typed):
     """How much each language counts in the losses."""
 
     kind: WeightingKind = "uniform"
-    gamma: Annotated[float, Field(ge=-2, le=2, strict=True)] = 0.0  # of `difficulty`
-    logits: dict[str, float] = Field(default={})  # of `free`, a language
+    """`uniform`: all alike; `difficulty`: in proportion to (1 − AP of the teacher)^gamma; `free`: L·softmax(logits)."""
+    gamma: Annotated[float, Field(ge=-2, le=2, strict=True)] = 0.0
+    """Of `difficulty`; above 0 it favours languages that the teacher finds hard."""
+    logits: dict[str, float] = Field(default={})
+    """Of `free`, one a language."""
 
 
 class Replication(Typed):
     """Settings of distributional replication (DR)."""
 
     teacher_temperature: Positive = 0.05
+    """τ_T."""
     student_temperature: Positive = 0.05
+    """τ_S."""
     queue_size: Count = 2048
+    """Teacher embeddings in the queue Q."""
 
 
 class Recipe(Typed):
     """A distillation recipe; the total loss is task_weight·task + Σ strategy_weights·strategy + layer_weight·layers."""
 
     strategy: Literal[StrategyName, "mix"]
-    strategy_weights: dict[StrategyName, NotNegative] = Field(default={})  # of `mix`; a single strategy has weight 1
+    """One of the strategies, or a weighted sum of them."""
+    strategy_weights: dict[StrategyName, NotNegative] = Field(default={})
+    """Of `mix`; a single strategy has weight 1."""
     task_weight: NotNegative = 0.0
+    """λ_task, of the family's own loss."""
     layer_weight: NotNegative = 0.0
+    """λ_layer, of the match of hidden layers."""
     image_mapping: LayerMapping = LayerMapping()
     text_mapping: LayerMapping = LayerMapping()
     initialise: Literal["mapped", "random"] = "mapped"
+    """What the student starts from: its mapped teacher layers, or random weights."""
     language_weighting: LanguageWeighting = LanguageWeighting()
     replication: Replication = Replication()
     learning_rate: Positive = 2e-3
+    """At its highest."""
     weight_decay: NotNegative = 0.1
+    """Of the optimiser."""
 
     @model_validator(mode="after")
     def _mix_has_weights(self) -> Self:

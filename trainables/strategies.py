@@ -6,7 +6,7 @@ slot g is in one language for the whole batch, each loss is exactly the mean ove
 languages differ from image to image, it is an unbiased sample of it for FD, ED and DR, and for the losses that compare
 across the batch one whose negatives come from several languages.
 
-A new strategy is one function here and one line in `STRATEGIES`.
+A new strategy is one function here and one line in `STRATEGIES`; docs/extending.md has the steps around it.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def law(recipe: Recipe) -> float:
     if recipe.layer_weight > 0:
         matched = 2 * (recipe.image_mapping.kind != "none") + 3 * (recipe.text_mapping.kind != "none")
     each = {"fd": 0.1, "ed": 0.1, "sd": 0.4, "mcl": 0.6, "dr": 0.2 + 3e-5 * recipe.replication.queue_size}
-    return 1.0 + sum(each[name] for name in recipe.weights) + 0.3 * (recipe.task_weight > 0) + 0.08 * matched
+    return 1.0 + sum(each.get(name, 0.5) for name in recipe.weights) + 0.3 * (recipe.task_weight > 0) + 0.08 * matched
 
 
 def complete(memory: float | None = None, train: float = 60.0, evaluate: float = 10.0) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler, PlainSerializer
 
 from trainables.data.settings import CaptionSource, QuestionSource
-from trainables.models.spec import Typed
+from trainables.models.spec import Typed, shaped_like
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+SET_NAME = r"[A-Za-z0-9_-]+"
 _SOURCES = [get_args(branch)[0] for union in (CaptionSource, QuestionSource) for branch in get_args(get_args(union)[0])]
 _KEYS = {key for source in _SOURCES for key in source.model_fields}
 
@@ -37,7 +37,7 @@ def _named(given: Any) -> Any:
 
 
 def _check_name(name: str) -> str:
-    if name and not _NAME.fullmatch(name):
+    if name and not re.fullmatch(SET_NAME, name):
         raise ValueError(f"the name of a set is letters, digits, '_' and '-', not {name!r}")
     return name
 
@@ -52,6 +52,19 @@ def _as_written(sources: dict[str, Typed]) -> Any:
     return written.get("", written)
 
 
-SetName = Annotated[str, AfterValidator(_check_name)]
-CaptionSets = Annotated[dict[SetName, CaptionSource], BeforeValidator(_named), PlainSerializer(_as_written)]
-QuestionSets = Annotated[dict[SetName, QuestionSource], BeforeValidator(_named), PlainSerializer(_as_written)]
+class _OneOrNamed:
+    """What `_named` takes, for a JSON schema: one source, or several by their names."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        named = handler(schema)
+        (one,) = named["patternProperties"].values()
+        return {"anyOf": [one, named]}
+
+
+SetName = Annotated[str, AfterValidator(_check_name), shaped_like(SET_NAME)]
+CaptionSets = Annotated[
+    dict[SetName, CaptionSource], BeforeValidator(_named), PlainSerializer(_as_written), _OneOrNamed()
+]
+QuestionSets = Annotated[
+    dict[SetName, QuestionSource], BeforeValidator(_named), PlainSerializer(_as_written), _OneOrNamed()
+]

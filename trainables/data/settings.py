@@ -12,55 +12,68 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from trainables.data.emoji import Split
-from trainables.models.spec import Count, Typed
+from trainables.models.spec import Count, Typed, shaped_like
 from trainables.recipe import Positive
 
 PLACEHOLDER = "{language}"
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # the form of a BCP 47 tag (RFC 5646, section 2.1)
+_LANGUAGE = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"  # the form of a BCP 47 tag (RFC 5646, section 2.1)
+_PROMPT = r"([^{}]|\{(question|answer)\})*\{answer\}([^{}]|\{(question|answer)\})*"
 _HUB_ID = re.compile(r"[\w.{}-]+(/[\w.{}-]+)?", re.ASCII)
 
+Language = Annotated[str, shaped_like(_LANGUAGE)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class Captions(Typed):
     """What training and retrieval take."""
 
-    # Of a part of a mixture: its share of every batch, relative to the others'; null: as many as it has pictures.
     weight: Positive | None = None
+    """Of a part of a mixture: its share of every batch, relative to the others'; null: as many as it has pictures."""
 
 
 class EmojiCaptions(Captions):
     """The embedded pictures with their names."""
 
     source: Literal["emoji"] = "emoji"
+    """The embedded pictures."""
     split: Split = "train"
+    """Which of their parts, which have no picture in common."""
 
 
 class EmojiQuestions(Typed):
     """Multiple-choice questions on the embedded pictures, drawn in a style that training does not show."""
 
     source: Literal["emoji_vqa"] = "emoji_vqa"
+    """The embedded questions."""
     split: Literal["validation", "test"] = "validation"
+    """Which of their parts, which have no question in common."""
 
 
 class OwnData(Typed):
     """Data of the user's own, on the hub or in files, read by the `datasets` library."""
 
-    # The commit of a hub data set, so that the data stays what it is; null for files.
     revision: str | None = None
-    # A hub id; or a folder (of `save_to_disk`, of data files, or of pictures with a metadata file), a file or a glob of
-    # them, here or at an fsspec URL.
+    """The commit of a hub data set, so that the data stays what it is; null for files."""
     source: str
-    config: str | None = None  # a hub data set's configuration
+    """A hub id; or a folder (of `save_to_disk`, of data files, or of pictures with a metadata file), a file or a glob of
+    them, here or at an fsspec URL."""
+    config: str | None = None
+    """A hub data set's configuration."""
     split: str = "train"
-    # Items whose hash, a number from 0 to 1 that their id and the seed alone decide, is at least the first and below the
-    # second.
+    """The split of a hub data set, or of a folder that has several."""
     share: tuple[Share, Share] = (0.0, 1.0)
-    languages: tuple[str, ...] | None = None  # those of the study that it has; null: all
-    share_seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0  # another one splits the items anew
-    image: str = "image"  # the column of pictures
-    max_bad: Share = 0.01  # of the rows may be bad: they are skipped; more are refused
-    min_items: Count = 10  # in every language
+    """Items whose hash, a number from 0 to 1 that their id and `share_seed` alone decide, is at least the first and below
+    the second."""
+    languages: tuple[Language, ...] | None = None
+    """Those of the study that it has; null: all."""
+    share_seed: Annotated[int, Field(ge=0, lt=2**63, strict=True)] = 0
+    """Another one splits the items anew."""
+    image: str = "image"
+    """The column of pictures."""
+    max_bad: Share = 0.01
+    """This share of the rows may be bad: they are skipped; more are refused."""
+    min_items: Count = 10
+    """A source with fewer in any language is refused."""
 
     @field_validator("source")
     @classmethod
@@ -105,8 +118,11 @@ class WideCaptions(OwnData, Captions):
     """A row an item: a picture, and a column a language, each a caption or a list of captions."""
 
     layout: Literal["wide"]
-    id: str | None = None  # the column of ids; without one every row is an item of its own
-    columns: str | dict[str, str] = PLACEHOLDER  # a pattern of column names, or the column of each language
+    """A row an item, a column a language."""
+    id: str | None = None
+    """The column of ids; without one every row is an item of its own."""
+    columns: str | dict[str, str] = PLACEHOLDER
+    """A pattern of column names that contains `{language}`, or the column of each language."""
 
     @field_validator("columns")
     @classmethod
@@ -139,9 +155,13 @@ class PerLanguageCaptions(OwnData, Captions):
     """
 
     layout: Literal["per_language"]
-    id: str  # the column by which the languages are joined
-    caption: str = "caption"  # the column of captions, each one or a list
-    names: dict[str, str] = Field(default={})  # what the data calls a language, where that is not its code
+    """A row an item in one language."""
+    id: str
+    """The column by which the languages are joined."""
+    caption: str = "caption"
+    """The column of captions, each one or a list."""
+    names: dict[str, str] = Field(default={})
+    """What the data calls a language, where that is not its code."""
 
     @model_validator(mode="after")
     def _languages_differ(self) -> Self:
@@ -171,28 +191,41 @@ class PerLanguageCaptions(OwnData, Captions):
 class Translation(Typed):
     """The same questions in one more language, in columns of their own."""
 
-    language: str
+    language: Language
+    """The language of these columns."""
     question: str = "Translated Question"
+    """The column of questions."""
     options: str = "Translated Options"
+    """The column of answers."""
 
 
 class OwnQuestions(OwnData):
     """Multiple-choice questions, a row a question and language, as CVQA has them (arXiv 2406.05967)."""
 
     layout: Literal["cvqa"]
-    # Rows of one id are one question in several languages; without a column of ids every row is a question of its own.
+    """A row a question in one language."""
     id: str | None = None
+    """The column of ids. Rows of one id are one question in several languages; without a column of ids every row is a
+    question of its own."""
     question: str = "Question"
-    options: str = "Options"  # a list of 2 to 26 answers, or one string that lists them
-    label: str = "Label"  # the right one: its place counted from 0, its letter or its text
+    """The column of questions."""
+    options: str = "Options"
+    """The column of answers: a list of 2 to 26, or one string that lists them."""
+    label: str = "Label"
+    """The column of the right answer: its place counted from 0, its letter or its text."""
     language: str = "Subset"
-    # What the language column calls a language, where that is not its code; of a pair such as ('Spanish', 'Mexico') the
-    # whole, or its first part.
+    """The column of languages."""
     names: dict[str, str | tuple[str, ...]] = Field(default={})
+    """What the language column calls a language, where that is not its code; of a pair such as ('Spanish', 'Mexico') the
+    whole, or its first part."""
     translation: Translation | None = None
-    # What is compared with the picture. A study whose teacher is fitted on captions, which has never read a question, has
-    # `{answer}` by default.
-    prompt: str = "{question} {answer}"
+    """The same questions in one more language; null: none."""
+    # A study fills it in where it is null.
+    prompt: Annotated[str, shaped_like(_PROMPT), Field(json_schema_extra={"type": ["string", "null"]})] = (
+        "{question} {answer}"
+    )
+    """What is compared with the picture: `{answer}`, with or without `{question}`. A study whose teacher is fitted on
+    captions, which has never read a question, has `{answer}` alone by default."""
 
     @field_validator("prompt")
     @classmethod
@@ -249,7 +282,7 @@ def check_language(language: str) -> None:
     """Raises:
     ValueError: if it does not have the form of a BCP 47 code.
     """
-    if not _LANGUAGE.fullmatch(language):
+    if not re.fullmatch(_LANGUAGE, language):
         raise ValueError(f"'{language}' is no language code such as de, pt-BR or zh-Hant (BCP 47)")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 SPEC_FILE = "spec.json"  # of a saved model, beside its weights
 
@@ -20,17 +20,23 @@ TokenId = Annotated[int, Field(ge=0, strict=True)]
 Channels = tuple[float, float, float]  # red, green, blue
 
 
-class Typed(BaseModel):
-    """Base of every typed section: frozen, strict about unknown keys."""
+def shaped_like(pattern: str) -> WithJsonSchema:
+    """For a JSON schema: the shape of a text that a validator of its own checks, whose message says what is wrong."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+class Typed(BaseModel):
+    """Base of every typed section: frozen, strict about unknown keys. A text below a key says what it means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class _Tower(Typed):
     layers: Count
     width: Count
     head_width: Count = 64
-    mlp_width: Count = Field(default_factory=lambda given: 4 * given["width"])  # of the hidden layer of its MLPs
+    mlp_width: Count = Field(default_factory=lambda given: 4 * given["width"])
+    """Of the hidden layer of its MLPs."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -71,7 +77,8 @@ class TextTower(_Tower):
 class Preprocess(Typed):
     """How a picture becomes what an image tower takes: fitted to ``image_size``, as bytes, then standardised."""
 
-    mode: Literal["squash", "crop"]  # crop: the shorter side to the size, then the middle of the longer one
+    mode: Literal["squash", "crop"]
+    """`crop`: the shorter side to the size, then the middle of the longer one."""
     interpolation: Literal["bilinear", "bicubic"]
     mean: Channels
     deviation: Channels
@@ -97,11 +104,11 @@ class ModelSpec(Typed):
     image: ImageTower
     text: TextTower
     preprocess: Preprocess = Field(default_factory=lambda given: PREPROCESS[given["family"]])
-    # The model library's own description of a published architecture, on which the sizes above are laid, so that a
-    # student is its teacher's architecture with other sizes. Empty: the architecture that the study fits itself.
-    # clip: open_clip's `model_cfg`, and `hf_config` where the text tower is a transformers model of its own;
-    # siglip2: the content of transformers' config.json.
     library: dict[str, Any] = Field(default={})
+    """The model library's own description of a published architecture, on which the sizes above are laid, so that a
+    student is its teacher's architecture with other sizes. Empty: the architecture that the study fits itself.
+    clip: open_clip's `model_cfg`, and `hf_config` where the text tower is a transformers model of its own;
+    siglip2: the content of transformers' config.json."""
 
     @model_validator(mode="after")
     def _images_end_in_the_joint_space(self) -> Self:
