@@ -42,45 +42,6 @@ def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
     assert "emoji_clip" in ran.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
-        (["--set", "search.trails=3"], ["--set", "search.trails", "search.trials"]),
-        (["--set", "resources.cpus_per_worker=4096"], ["resources.cpus_per_worker: 4096", "lower it"]),
-        (["--set", "tracking.mlflow=FILE/mlflow"], ["tracking.mlflow", "FILE/mlflow"]),
-        (["--set", "search.space=fuller"], ["search.space", "fuller", "did you mean full?"]),
-        (["--set", "storage.optuna=env:NO_SUCH_DATABASE"], ["storage.optuna", "NO_SUCH_DATABASE"]),
-        (["--name", "../elsewhere"], ["name", "../elsewhere"]),
-        (["--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "nothing answers there"]),
-        (["--address", "head"], ["--address head", "10.0.0.1:6379"]),
-        (["--set", "search.start_from=[elsewhere]"], ["search.start_from", "elsewhere", "known"]),
-        (["--set", "search.confirm.seed=1"], ["search.confirm.seed", "search.confirm.seeds"]),
-        (["--set", "data.train={source: gone/rows.csv, layout: wide}"], ["data.train.source", "no folder", "gone"]),
-        (["--set", "tracking.mlflow=env:NO_SUCH"], ["tracking.mlflow", "NO_SUCH is not set"]),
-        (["--set", "storage.path=FILE/runs"], ["storage.path", "FILE/runs/emoji-clip", "--set storage.path="]),
-        (["--set", "storage.path=HELD"], ["HELD/emoji-clip", "already running", f"process {os.getpid()} "]),
-    ],
-    ids=lambda value: " ".join(value) if value[0].startswith("-") else None,
-)
-def test_a_mistake_is_one_line_and_exit_code_2_before_anything_slow(
-    tmp_path: Path, arguments: list[str], words: list[str]
-) -> None:
-    (tmp_path / "FILE").write_text("in the way", encoding="utf-8")
-    held = Ledger(tmp_path / "HELD" / "emoji-clip")
-    held.open()
-    placed = [word.replace("=FILE", f"={tmp_path}/FILE").replace("=HELD", f"={tmp_path}/HELD") for word in arguments]
-    if not any("storage.path" in word for word in placed):
-        placed += ["--set", f"storage.path={tmp_path / 'runs'}"]
-    ran = study_run(*placed)
-    assert ran.returncode == 2
-    assert ran.stdout == "imported:\n"
-    assert len(ran.stderr.splitlines()) == 1
-    assert ran.stderr.startswith("study.run: ")
-    assert all(word in ran.stderr for word in words), ran.stderr
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize("url", ["no database", "postgresql://me:hush@localhost:1/studies"])
 def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(tmp_path: Path, url: str) -> None:
     settings = ["--set", f"storage.path={tmp_path}", "--set", "storage.optuna=env:STUDY_DATABASE"]

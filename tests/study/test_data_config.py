@@ -71,7 +71,7 @@ def test_objectives_and_constraints_may_be_of_one_set() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([MIXTURE.replace(", weight: 3", "")], r"data: train\.drawings\.weight: is missing: either all .* or none"),
+        ([MIXTURE.replace(", weight: 3", "")], r"data\.train\.drawings\.weight: is missing: either all .* or none"),
         ([MIXTURE.replace("weight: 3", "weight: 0")], r"data\.train\.drawings\.weight: .*greater than 0, not 0"),
         (
             [MIXTURE.replace("weight: 3", "wait: 3")],
