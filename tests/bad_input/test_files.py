@@ -67,7 +67,7 @@ SPACES = [
     (STRATEGY + "learning_rate: {float: [0, 0.1], log: true}", "learning_rate: [0.0, 0.1] is no range on a logarithmic scale"),
     (STRATEGY + "learning_rate: {float: 0.1}", "learning_rate: float: should be a list, as [en, de] or [10, 20], not 0.1"),
     (STRATEGY + "learning_rate: {float: [0.001, 0.01], lgo: true}", "learning_rate: unknown key lgo: there are when, float, log"),
-    ("strategy: {choice: []}", "strategy: choice: should have 1 or more, not []"),
+    ("strategy: {choice: []}", "strategy: choice: should have at least 1, not []"),
     (STRATEGY + "text_mapping.layers: {layers: txt}", "text_mapping.layers: layers: should be 'image' or 'text', not 'txt'"),
     (STRATEGY + "task_weight: {float: [0, 1], when: {strategies: [fd]}}", "task_weight: when: 'strategies' is not a choice that stands above it"),
     (STRATEGY + "task_weight: {float: [0, 1], when: {strategy: [dr]}}", "task_weight: when: strategy is never 'dr': it is one of ['fd']"),

@@ -72,13 +72,13 @@ def test_objectives_and_constraints_may_be_of_one_set() -> None:
     ("overrides", "message"),
     [
         ([MIXTURE.replace(", weight: 3", "")], r"data\.train\.drawings\.weight: is missing: either all .* or none"),
-        ([MIXTURE.replace("weight: 3", "weight: 0")], r"data\.train\.drawings\.weight: .*greater than 0, not 0"),
+        ([MIXTURE.replace("weight: 3", "weight: 0")], r"data\.train\.drawings\.weight: .*more than 0, not 0"),
         (
             [MIXTURE.replace("weight: 3", "wait: 3")],
             r"unknown key data\.train\.drawings\.wait: did you mean .*\.weight\?",
         ),
         ([MIXTURE.replace("photos", "my photos")], r"data\.train\.my photos: .*letters, digits, '_' and '-'"),
-        ([MIXTURE.replace("layout: wide", "layout: wid")], r"data\.train\.photos: layout: .*did you mean wide\?"),
+        ([MIXTURE.replace("layout: wide", "layout: wid")], r"data\.train\.photos\.layout: .*did you mean wide\?"),
         ([MIXTURE.replace("photos: ", "photos: 3, x: ")], r"data\.train\.photos: .*section of keys and values, not 3"),
         (
             [MIXTURE.replace("[en, es]", "[es]")],
