@@ -74,11 +74,11 @@ def command_parser(module: str, doc: str | None, failure: str | None = None) -> 
     ``failure``: what exit code 1 means, of a command that has it.
     """
     description, _, examples = (doc or "").partition("\n\n")
-    failed = f"1 {failure}, " if failure else ""
+    failed = f"1 {failure}; " if failure else ""
     parser = CommandParser(
         prog=f"python -m {module}",
         description=description,
-        epilog=f"{examples}\nExit codes: 0 done, {failed}2 a mistake in the input, 130 interrupted by Ctrl-C.",
+        epilog=f"{examples}\nExit codes: 0 done; {failed}2 a mistake in the input; 130 interrupted by Ctrl-C.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # a script that abbreviates an option breaks when there is another one
     )

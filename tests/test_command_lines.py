@@ -39,8 +39,8 @@ def test_help_has_an_example_and_the_exit_codes(module: str, capsys: pytest.Capt
     assert (ended.value.code, said.err) == (0, "")
     name = module.removesuffix(".__main__")
     assert f"\n    python -m {name}" in said.out
-    (line,) = [line for line in said.out.splitlines() if line.startswith("Exit codes: 0 done, ")]
-    assert line.endswith("2 a mistake in the input, 130 interrupted by Ctrl-C.")
+    (line,) = [line for line in said.out.splitlines() if line.startswith("Exit codes: 0 done; ")]
+    assert line.endswith("2 a mistake in the input; 130 interrupted by Ctrl-C.")
 
 
 @every_command

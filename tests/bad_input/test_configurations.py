@@ -110,7 +110,7 @@ DATA = [
     ("data.languages=[es, ja]", "--set: data.languages: English (en) is the control language of strategy ed and must be listed"),
     ("data.languages=[en]", "--set: data.languages: a variance over languages needs at least two of them"),
     ("data.languages=[en, EN]", "--set: data.languages: 'EN' is no language code such as de, pt-BR or zh-Hant (BCP 47)"),
-    ("data.retrieval.split=test", "--set: data: retrieval and test.retrieval use the same items, so that scores mean nothing: train, retrieval, vqa and test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] and share: [0.9, 1]"),
+    ("data.retrieval.split=test", "--set: data.retrieval: it and data.test.retrieval use the same items, so that scores mean nothing: train, retrieval, vqa and test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] and share: [0.9, 1]"),
     ("data.train.split=test", "--set: data.train.split: only the split train has training pictures, not test"),
     ("data.train.splt=test", "--set: unknown key data.train.splt: did you mean data.train.split?"),
     ("data.train.split=tset", "--set: data.train.split: should be 'train', 'validation', 'test' or 'novel' (did you mean test?), not 'tset'"),
@@ -140,7 +140,7 @@ DATA = [
     ("data.vqa={source: a.csv, layout: cvqa, translation: {langage: en}}", "--set: unknown key data.vqa.translation.langage: did you mean data.vqa.translation.language?"),
     ("data.vqa={source: a.csv, layout: cvqa, translation: {language: xx}}", "--set: data.vqa.translation.language: 'xx' is not among its languages, en es ja ko pt it fr de fa id zh ru tr ar"),
     ("data.pictures_gb=0", "--set: data.pictures_gb: should be more than 0, not 0"),
-    (("data.train={source: rows.csv, layout: wide, share: [0, 0.8]}", "data.retrieval={source: rows.csv, layout: wide, share: [0.7, 0.9]}"), "--set: data: train and retrieval use the same items, so that scores mean nothing: train, retrieval, vqa and test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] and share: [0.9, 1]"),
+    (("data.train={source: rows.csv, layout: wide, share: [0, 0.8]}", "data.retrieval={source: rows.csv, layout: wide, share: [0.7, 0.9]}"), "--set: data.train: it and data.retrieval use the same items, so that scores mean nothing: train, retrieval, vqa and test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] and share: [0.9, 1]"),
 ]  # fmt: skip
 
 

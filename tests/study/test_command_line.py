@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,16 @@ def test_a_study_that_has_ended_shows_its_front_and_why_trials_failed(
     assert "│ 00002 " not in shown.out
     assert "Trial 00000 failed: failed: [/tmp] is [bold]full[/bold]\n" in shown.out
     assert f"Figure: {tmp_path / 'emoji-clip' / 'report' / 'pareto.png'}\n" in shown.out
+
+
+def test_json_on_standard_output_is_the_front_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ended_study(tmp_path, t0="failed", t1="complete"), "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert (found["name"], found["study"]) == ("emoji-clip", str(tmp_path / "emoji-clip"))
+    assert [member["trial"] for member in found["members"]] == ["00001"]
+    assert found["members"][0]["recipe"]["strategy"] == "dr"
+    assert "is finished (search.trials: 2 trials)" in shown.err
 
 
 def test_a_study_in_which_no_trial_succeeded_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
