@@ -103,6 +103,19 @@ def whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"should be a whole number, not {text!r}") from None
 
 
+def made_folder(folder: Path) -> Path:
+    """The folder that `--to` names, made if it is not there.
+
+    Raises:
+        CommandError: if it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{folder}: cannot be made: {error.strerror}; name another folder with --to") from None
+    return folder
+
+
 def run_command(
     parser: CommandParser,
     work: Callable[[argparse.Namespace], int],

@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, CommandParser, add_json, command_parser, open_study, run_command
+from analysis.commands import (
+    CommandError,
+    CommandParser,
+    add_json,
+    command_parser,
+    made_folder,
+    open_study,
+    run_command,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     tests = differences(
         {str(group): rows["hypervolume"].tolist() for group, rows in table.groupby("group", sort=False)}
     )
-    folder = Path(options.to)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(Path(options.to).expanduser())
     for name, frame in {"runs": table, "differences": tests}.items():
         save_table(frame, folder / name)
     best = table.assign(place=table.groupby("group").cumcount()).sort_values(

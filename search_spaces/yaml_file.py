@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -104,13 +105,10 @@ def _without_subject(error: Mapping[str, Any]) -> str:
 
 
 def _is_number(text: Any) -> bool:
-    if not isinstance(text, str):
-        return False
     try:
-        float(text)
+        return isinstance(text, str) and math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 class _OfEachKeyOne(yaml.SafeLoader):

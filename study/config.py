@@ -261,7 +261,7 @@ def checked_override(override: str) -> str:
         UserError: if it has not.
     """
     key, separator, _ = override.partition("=")
-    if not separator or not key:
+    if not separator or not all(key.split(".")):
         raise UserError(f"--set {override}: write it as KEY=VALUE, for example --set search.trials=40")
     return override
 

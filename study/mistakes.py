@@ -54,9 +54,9 @@ def first_mistake(model: type[BaseModel], error: ValidationError) -> tuple[str, 
     key = ".".join(location)
     if first["type"] in _UNKNOWN:
         known = _keys_at(model, [str(part) for part in first["loc"][:-1]])
-        near = difflib.get_close_matches(location[-1], known, 1)
+        near = difflib.get_close_matches(location[-1], known, 1) if location else []
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
-        return key, f"unknown key {key}: {hint}"
+        return key, f"unknown key {key or repr('')}: {hint}"
     if not location:  # a check across sections names its keys itself
         reason = reason_in_words(first)
         return reason.partition(": ")[0], reason

@@ -52,8 +52,13 @@ CASES = [
     ("study.dashboard --host example.org", "--host example.org: the dashboard has no password, so that it listens on 127.0.0.1, ::1 or localhost only; from another machine, use a tunnel: ssh -L 8080:127.0.0.1:8080 HOST"),
     ("study.dashboard s3x://a/b", "storage.path: s3x://a/b cannot be used: Protocol not known: s3x"),
     ("trainables.data emoji_clop", "no preset or file 'emoji_clop': did you mean emoji_clip? presets are clip_paper, emoji_clip, emoji_siglip2, siglip2_paper, anything else is the path of a YAML file"),
-    ("trainables.data --to my_study.yaml/x", "--to my_study.yaml/x: cannot be made: Not a directory"),
+    ("trainables.data --to my_study.yaml/x", "my_study.yaml/x: cannot be made: Not a directory; name another folder with --to"),
     ("trainables.data --set data.trains=x", "--set: unknown key data.trains: did you mean data.train?"),
+    ("trainables.data --to my_study.yaml", "my_study.yaml: cannot be made: File exists; name another folder with --to"),
+    ("study.run --set .=3", "--set .=3: write it as KEY=VALUE, for example --set search.trials=40"),
+    ("analysis.trial runs/torn 1", "runs/torn/config.yaml: it is no YAML from line 2 on"),
+    ("analysis.notebook runs/list", "runs/list/config.yaml: it is no study's configuration"),
+    ("trainables.export runs/torn best", "no trial best in runs/torn: none is complete"),
     ("analysis.notebook", "missing RUN: write python -m analysis.notebook RUN"),
     ("analysis.notebook runs/emoji-clop", "no study in runs/emoji-clop: did you mean runs/emoji-clip? a study's folder holds config.yaml"),
     ("analysis.notebook runs/emoji-clip --exec", "unknown option --exec: did you mean --no-execute?"),
@@ -83,6 +88,9 @@ def test_a_mistake_in_arguments(refused: Refused, typed: str, said: str) -> None
     Path("my_study.yaml").write_text("seed: 1\n", encoding="utf-8")
     Path("runs/emoji-clip").mkdir(parents=True)
     Path("runs/emoji-clip/config.yaml").write_text("name: x\n", encoding="utf-8")
+    for name, content in (("torn", "name: [x\n"), ("list", "- x\n")):
+        Path("runs", name).mkdir()
+        Path("runs", name, "config.yaml").write_text(content, encoding="utf-8")
     line = refused(*typed.split())
     assert as_said(line, said), line
 

@@ -25,6 +25,7 @@ YAML = [
     (b'\xff\xfe\x00', "study.yaml: cannot be read as YAML: it is not text in UTF-8, from byte 0 on"),
     (b'name: a\x00b\n', "study.yaml: cannot be read as YAML: character 8 is one that YAML may not hold"),
     ("1: 2\n", "study.yaml: unknown key 1: there are name, seed, storage, data, teacher, cache, student, training, search, resources, tracking"),
+    ("'': 2\n", "study.yaml: unknown key '': there are name, seed, ..."),
     ("search:\n", "study.yaml: search: should be a section of keys and values, not empty"),
     ("trials=40\n", "study.yaml: a configuration is a mapping of keys to values (KEY: VALUE), not text"),
     ("data: {languages: [en, no]}\n", "study.yaml: data.languages.1: should be text (YAML reads no, yes, on and off as false and true: put such a word in quotes), not False"),

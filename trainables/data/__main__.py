@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 # The entry point stands above the packages: nothing imports it, and it reads a study's configuration as the study does.
-from analysis.commands import CommandParser, add_json, command_parser, run_command
+from analysis.commands import CommandParser, add_json, command_parser, made_folder, run_command
 from study.arguments import add_config
 from study.checks import check_data
 from study.config import load_config
@@ -52,13 +52,9 @@ def _run(options: argparse.Namespace) -> int:
     check_data(config)
     check_cache()
     use_mirror(config.storage)
-    folder = (options.to or Path(f"data-{config.name}")).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--to {folder}: cannot be made: {error.strerror}") from None
+    folder = made_folder((options.to or Path(f"data-{config.name}")).expanduser())
     if not os.access(folder, os.W_OK):
-        raise UserError(f"--to {folder}: cannot be written to")
+        raise UserError(f"{folder}: cannot be written to; name another folder with --to")
     _look(config, folder / _SHEET, options.json)
     return 0
 
