@@ -18,6 +18,7 @@ from study.errors import UserError
 from study.foresight import Foresight
 from study.last_words import last_words
 from study.ledger import Ledger, TrialRecord
+from study.left_groups import left_groups_removed
 from study.placement import Room
 from study.plan import Plan
 from study.progress import Progress
@@ -29,11 +30,12 @@ from study.selection import front
 from study.shared_folders import check_shared
 from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
-from study.trial_runner import Inputs, TrialRunner, remove_left_overs
+from study.trial_plan import Inputs
+from study.trial_runner import TrialRunner, remove_left_overs
 from study.trials import Trials
 from trainables.artifact_mirror import at_hand, read_file
 from trainables.artifacts import MANIFEST, write_json
-from trainables.config import TeacherConfig
+from trainables.config import PROFILE, TeacherConfig
 from trainables.data.cluster import has_several_nodes
 from trainables.data.report import REPORT
 from trainables.data.sets import key_of
@@ -78,6 +80,8 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
             trackers.catch_up(trials.finished, trials.unfinished)
             with progress.stage("start Ray"):
                 stack.enter_context(ray_cluster(plan.address, config.resources, lost))
+                if config.resources.workers_per_trial or plan.address is not None:
+                    stack.enter_context(left_groups_removed())
                 if plan.address is not None:
                     check_shared(ledger.remote.remote if ledger.remote else ledger.folder)
             if url := dashboard_url():
@@ -101,6 +105,7 @@ class _Stages:
         self._ledger = trials.ledger
         self._trackers = trackers
         self._progress = progress
+        self._profile = plan.profile
         self._room = Room(plan.config.resources, plan.address is not None, progress.note)
         self._described: dict[str, Any] = {}  # the teacher
 
@@ -108,9 +113,11 @@ class _Stages:
         """Returns the seconds of this run's trainings, by what they were spent on."""
         inputs = self._prepare()
         metrics = RayMetrics(self._config)
-        runner = TrialRunner(self._config, self._ledger, inputs, self._room.trials, metrics)
+        runner = TrialRunner(self._config, self._ledger, inputs, self._room.trials, metrics, self._profile)
         self._search(runner, inputs, metrics)
         self._confirm(runner)
+        if self._profile:
+            self._say_where_the_profile_is(runner.profiled)
         self._test(inputs)
         return runner.spent
 
@@ -196,6 +203,13 @@ class _Stages:
         if waiting:
             with self._progress.stage("confirm the front") as advance:
                 runner.run(Confirmations(self._ledger, waiting, advance), None)
+
+    def _say_where_the_profile_is(self, training: TrialRecord | None) -> None:
+        if training is None:
+            self._progress.note("No profile: nothing was left to train")
+        else:
+            place = f"{self._ledger.place_of(training)}/{PROFILE}"
+            self._progress.note(f"Profile: {place}; open it in https://ui.perfetto.dev or chrome://tracing")
 
     def _test(self, inputs: Inputs) -> None:
         """Test is looked at once: what has its scores keeps them."""

@@ -2,9 +2,10 @@
 
 The workers of a trial sit in a placement group, whose creator is the trial's Train controller. When Tune stops a trial,
 its controller dies without removing the group, and Ray removes what a dead actor has created only when its job, which
-is the whole study, has ended too. Ray Train 2.60 has a detached actor that looks after this by the dashboard's State
-API, and that does nothing where there is no dashboard, or when a request to it fails in an unforeseen way. Ray's
-own tables, which are asked here, need neither.
+is the whole study, has ended too; until then neither a trial nor a stage has that room. After a driver that was killed
+such a group was seen to outlive its job as well. Ray Train 2.60 has a detached actor that looks after this by the
+dashboard's State API, and that does nothing where there is no dashboard, or when a request to it fails in an unforeseen
+way. Ray's own tables, which are asked here, need neither.
 """
 
 from __future__ import annotations
@@ -46,13 +47,19 @@ def left_groups_removed() -> Iterator[None]:
 
 
 def remove_left_groups() -> int:
-    """Remove the placement groups of this job whose creators are dead. Returns how many there were."""
+    """Remove the placement groups of this job, and of drivers that have died, whose creators are dead. Returns how many
+    there were."""
     job = ray.get_runtime_context().get_job_id()
     found = 0
     for serialized in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(serialized)
-        is_ours = group.creator_job_id.hex() == job and not group.is_detached
-        if is_ours and group.state != PlacementGroupTableData.REMOVED and _is_dead(group.creator_actor_id):
+        is_ours = group.creator_job_id.hex() == job or group.creator_job_dead
+        if (
+            is_ours
+            and not group.is_detached
+            and group.state != PlacementGroupTableData.REMOVED
+            and _is_dead(group.creator_actor_id)
+        ):
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
             found += 1
     return found

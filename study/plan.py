@@ -18,3 +18,4 @@ class Plan:
     starting_points: list[StartingPoint]
     storage_url: str
     address: str | None
+    profile: bool = False  # whether the first training of this run writes a trace

@@ -56,6 +56,9 @@ def _parser() -> CommandParser:
         "--address", help="the Ray cluster to run on, for example auto; default: that of the job, or a Ray of its own"
     )
     parser.add_argument("--fresh", action="store_true", help="set an earlier study of this name aside and start anew")
+    parser.add_argument(
+        "--profile", action="store_true", help="write a Chrome trace of a part of the first trial that this run trains"
+    )
     add_json(parser)
     return parser
 
@@ -99,7 +102,7 @@ def _run_study(options: argparse.Namespace) -> int:
     refuse_foreign(folder)
     ledger.open()
     try:
-        return _run_opened(options, Plan(config, space, points, url, address), ledger, has_begun)
+        return _run_opened(options, Plan(config, space, points, url, address, options.profile), ledger, has_begun)
     finally:
         ledger.close()
 

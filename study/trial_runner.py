@@ -9,9 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from ray import tune
@@ -19,36 +17,17 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import TrialScheduler
 
 from study.config import StudyConfig
-from study.data_config import CONTROL_LANGUAGE
 from study.environment import interrupt
 from study.ledger import Ledger, State, TrialRecord
-from study.left_groups import left_groups_removed
 from study.placement import TRIAL_RESOURCE
 from study.ray_mends import fail_one_trial_when_memory_runs_out
 from study.ray_metrics import RayMetrics
 from study.search import Recorder, RecordSearcher, Source
-from study.stages import Prepared
-from trainables.config import Paths, TrialPlan
-from trainables.evaluation.summary import accuracies_of
-from trainables.language_weights import language_weights
-from trainables.models.spec import ModelSpec
+from study.trial_plan import Inputs, trial_plan
 from trainables.remote_folder import RemoteError, RemoteFolder, is_url
 from trainables.trial import ray_storage, run_trial
 
 _RAY_FOLDER = "ray-"  # what Ray writes: nothing that a study needs later
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the earlier stages made."""
-
-    prepared: Prepared
-    teacher: Path
-    student: ModelSpec
-    student_parameters: int
-    cache: Path
-    teacher_scores: dict[str, Any]  # on validation
-    chance: dict[str, float]  # by VQA set
 
 
 class TrialRunner:
@@ -61,15 +40,19 @@ class TrialRunner:
         inputs: Inputs,
         room: Callable[[], int],
         metrics: RayMetrics,
+        profile: bool = False,
         trainable: Callable[[dict[str, Any]], None] = run_trial,
     ) -> None:
-        """``trainable``: what Tune runs; a benchmark has one that only waits."""
+        """``profile``: whether the first training writes a trace. ``trainable``: what Tune runs; a benchmark has one that
+        only waits."""
         self._trainable = trainable
         self._config = config
         self._metrics = metrics
         self._ledger = ledger
         self._inputs = inputs
         self._room = room  # for how many at once
+        self._profile = profile
+        self.profiled: TrialRecord | None = None  # the training that is to write a trace
         # Seconds over the trainings of this run: training, evaluation, and all else from hand-out to end.
         self.spent = {"training": 0.0, "evaluation": 0.0, "other": 0.0}
 
@@ -106,8 +89,7 @@ class TrialRunner:
                     callbacks=[recorder],
                 ),
             )
-            with left_groups_removed() if self._config.resources.workers_per_trial else nullcontext():
-                tuner.fit()
+            tuner.fit()
         except Exception:
             if recorder.error is not None:
                 raise recorder.error from None
@@ -122,38 +104,10 @@ class TrialRunner:
 
     def _tune_config(self, record: TrialRecord, ray_folder: str) -> dict[str, Any]:
         """What `run_trial` needs, and the trial's number for the scheduler."""
-        config, inputs = self._config, self._inputs
-        resources, scores, folders = config.resources, inputs.teacher_scores, inputs.prepared.folders
-        teacher_map = {name: (row["map_i2t"] + row["map_t2i"]) / 2 for name, row in scores["languages"].items()}
-        plan = TrialPlan(
-            number=record.number,
-            seed=record.seed,
-            recipe=record.recipe,
-            student=inputs.student,
-            inherit=config.student.inherit,
-            training=config.training,
-            part_weights=config.data.weights,
-            language_weights=language_weights(record.recipe.language_weighting, config.data.languages, teacher_map),
-            control_language=CONTROL_LANGUAGE,
-            teacher_vqa_accuracy=accuracies_of(scores["summary"], inputs.chance),
-            chance=inputs.chance,
-            rungs=config.search.scheduler.rungs,
-            rung_share=config.search.scheduler.evaluation_share,
-            threads=max(1, int(resources.cpus_per_worker)),
-            paths=Paths(
-                train=str(inputs.prepared.train),
-                retrieval={name: str(folder) for name, folder in folders["retrieval"].items()},
-                vqa={name: str(folder) for name, folder in folders["vqa"].items()},
-                teacher=str(inputs.teacher),
-                cache=str(inputs.cache),
-                vocabulary=str(inputs.prepared.vocabulary) if inputs.prepared.vocabulary else None,
-            ),
-            folder=self._ledger.place_of(record),
-            workers=resources.workers_per_trial,
-            cpus_per_worker=resources.cpus_per_worker,
-            gpus_per_worker=resources.gpus_per_worker,
-            retries=resources.retries,
-            memory_gb=config.search.limits.memory_gb,
+        if self._profile and self.profiled is None:
+            self.profiled = record
+        plan = trial_plan(
+            self._config, self._inputs, record, self._ledger.place_of(record), profile=record is self.profiled
         )
         return {"number": record.number, "plan": plan.model_dump_json(), "ray_storage": ray_folder}
 

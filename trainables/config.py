@@ -14,6 +14,7 @@ from trainables.recipe import NotNegative, Positive, Recipe
 Precision = Literal["auto", "bf16", "fp32"]
 Inherit = Literal["important", "leading"]
 STATE = Path("checkpoint", "state.pt")  # in a trial's folder: what it goes on from, until its result is written down
+PROFILE = "profile.json.gz"  # in the folder of a trial that was profiled
 
 
 class TokenizerConfig(Typed):
@@ -207,3 +208,4 @@ class TrialPlan(Typed):
     gpus_per_worker: float
     retries: Annotated[int, Field(ge=0)]  # of a training whose workers died, from its last rung
     memory_gb: Positive | None  # what a worker may take; None: all that there is
+    profile: bool = False  # whether to write a trace of a part of it

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 
 from trainables.accumulation import Outputs, backward_in_parts
 from trainables.config import TrialPlan
@@ -53,7 +54,7 @@ class _Towers(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Targets:
+class Targets:
     """What the teacher makes of a batch of all workers, as `DistillationBatch` has it, and of this worker's layers."""
 
     image: Tensor
@@ -126,12 +127,14 @@ class Distiller:
             FloatingPointError: if the gradient is not finite; all workers raise it together.
         """
         plan, parts = self._plan, self._plan.training.accumulation
-        draw = self._sampler.draw(self.steps_done).part(*worker())
-        images, targets = self._data.images[draw.images], self._targets(draw)
+        with record_function("data"):
+            draw = self._sampler.draw(self.steps_done).part(*worker())
+            images, targets = self._data.images[draw.images], self._targets(draw)
         losses: dict[str, Tensor] = {}
 
         def loss(outputs: Outputs) -> Tensor:
-            losses.update(self._losses(outputs, targets))
+            with record_function("losses"):
+                losses.update(self._losses(outputs, targets))
             return losses["total"]
 
         if parts == 1:
@@ -144,13 +147,14 @@ class Distiller:
                 loss,
                 self._towers.no_sync if isinstance(self._towers, DistributedDataParallel) else nullcontext,
             )
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, plan.training.max_gradient_norm)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient is {norm.item()} at step {self.steps_done + 1}")
         training = plan.training
-        self._optimizer.step(
-            schedule(self.steps_done, training.steps, training.schedule, training.warmup, training.decay)
-        )
+        with record_function("update"):
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, training.max_gradient_norm)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"the gradient is {norm.item()} at step {self.steps_done + 1}")
+            self._optimizer.step(
+                schedule(self.steps_done, training.steps, training.schedule, training.warmup, training.decay)
+            )
         self.student.clamp_logit_scale()
         self._push(targets)
         self.steps_done += 1
@@ -173,17 +177,22 @@ class Distiller:
 
     def _encoded(self, images: Array, draw: Draw) -> Outputs:
         """What the student makes of a draw; ``images``: its pictures, uint8 [B, H, W, 3]."""
-        views = torch.from_numpy(self._cache.views[draw.images, draw.views]).to(self._device)
-        tokens = torch.from_numpy(self._data.tokens[draw.languages, draw.texts]).long().to(self._device)
-        pixels = self.student.preprocess(apply_views(torch.from_numpy(images).to(self._device), views))
-        with computing(self._device, self._plan.training.precision):
+        with record_function("views"):
+            tokens = torch.from_numpy(self._data.tokens[draw.languages, draw.texts]).long().to(self._device)
+            pixels = self._pixels(images, draw)
+        with record_function("towers"), computing(self._device, self._plan.training.precision):
             return Outputs(*self._towers(pixels, self.student.read(tokens.flatten(0, 1))))
 
-    def _targets(self, draw: Draw) -> _Targets:
+    def _pixels(self, images: Array, draw: Draw) -> Tensor:
+        """The views of a draw's pictures, preprocessed: [B, 3, S, S]."""
+        views = torch.from_numpy(self._cache.views[draw.images, draw.views]).to(self._device)
+        return self.student.preprocess(apply_views(torch.from_numpy(images).to(self._device), views))
+
+    def _targets(self, draw: Draw) -> Targets:
         """The teacher's part in a draw; all workers must ask together."""
         cached, of_image, of_text = self._cache, (draw.images, draw.views), (draw.languages, draw.texts)
         weight = torch.from_numpy(self._weights[draw.languages] * draw.present).to(self._device)
-        return _Targets(
+        return Targets(
             image=gather(self._of_teacher(cached.image[of_image])),
             text=gather(self._of_teacher(cached.text[of_text]), dim=1),
             control=gather(self._of_teacher(cached.text[self._control, draw.captions[self._control]])),
@@ -195,7 +204,7 @@ class Distiller:
     def _of_teacher(self, rows: Any) -> Tensor:
         return torch.from_numpy(rows).float().to(self._device)
 
-    def _losses(self, outputs: Outputs, targets: _Targets) -> dict[str, Tensor]:
+    def _losses(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """The named losses of the batch of all workers, and their weighted sum, ``total``; all must ask together."""
         recipe, scale, bias = self._plan.recipe, outputs.logit_scale, outputs.logit_bias
         batch = DistillationBatch(
@@ -220,7 +229,7 @@ class Distiller:
             total = total + recipe.layer_weight * losses["layers"]
         return {**losses, "total": total}
 
-    def _layer_loss(self, outputs: Outputs, targets: _Targets) -> Tensor:
+    def _layer_loss(self, outputs: Outputs, targets: Targets) -> Tensor:
         """The mean over the matched pairs of both towers."""
         image, text, weight = outputs.image_states, outputs.text_states, targets.weight
         loss = weight.new_zeros(())
@@ -247,7 +256,7 @@ class Distiller:
             ]
         ).float()
 
-    def _push(self, targets: _Targets) -> None:
+    def _push(self, targets: Targets) -> None:
         """The newest teacher embeddings in, the oldest out."""
         if len(self._queue):
             newest = torch.cat([targets.image, targets.text[targets.weight > 0]])

@@ -38,10 +38,10 @@ class TrialFolder:
         else:
             (self.path / STATE).unlink(missing_ok=True)
 
-    def push_state(self) -> None:
-        """Keep the trial's state."""
+    def push(self, name: str) -> None:
+        """Keep one file, such as the trial's state."""
         if self._remote is not None:
-            self._remote.push(self.path, [str(STATE)])
+            self._remote.push(self.path, [name])
 
     def push_all(self) -> None:
         """Keep the student and its examples."""

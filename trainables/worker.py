@@ -11,7 +11,7 @@ from typing import Any
 from trainables.artifact_mirror import at_hand
 from trainables.artifacts import remove_half_written
 from trainables.checkpoint import load_state, save_state, set_aside
-from trainables.config import STATE, Paths, TrialPlan
+from trainables.config import PROFILE, STATE, Paths, TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.device import set_up_process
 from trainables.distiller import Distiller
@@ -22,6 +22,7 @@ from trainables.evaluation.subset import subset
 from trainables.evaluation.summary import with_lift
 from trainables.fencing import held
 from trainables.models.tokenizer import Tokenizer
+from trainables.profiling import Profile
 from trainables.resources import is_out_of_memory, limited_memory, measure_peak
 from trainables.trial_folder import TrialFolder
 
@@ -89,6 +90,7 @@ class _Training:
         self._is_first = worker()[0] == 0
         # Kept apart from the distiller: memory may run out before there is one.
         self._reached: dict[str, int | None] = {"step": 0, "parameters": None, "trained_parameters": None}
+        self._profile: Profile | None = None
         self._folder = folder
         self._state_file = folder.path / STATE
 
@@ -102,6 +104,8 @@ class _Training:
         losses: dict[str, float] = {}
         distiller, steps = self._distiller, self._plan.training.steps
         while distiller.steps_done < steps:
+            if self._profile is not None:
+                self._profile.before_step(distiller.steps_done)
             with self._timed("train"):
                 losses = distiller.step()
             self._reached["step"] = distiller.steps_done
@@ -133,6 +137,10 @@ class _Training:
         self._captions = {name: CaptionedImages.load(Path(path)) for name, path in plan.paths.retrieval.items()}
         self._questions = {name: VisualQuestions.load(Path(path)) for name, path in plan.paths.vqa.items()}
         self._few = subset(self._captions, self._questions, plan.rung_share, _SUBSET_SEED) if plan.rungs else None
+        if plan.profile and self._is_first:
+            reached = self._distiller.steps_done
+            first = next((rung for rung in plan.rungs if rung > reached), plan.training.steps)
+            self._profile = Profile(self._folder.path / PROFILE, first)
         timing["setup"] = time.perf_counter() - self._started - timing["train"] - timing["evaluate"]
 
     def _resumed(self) -> dict[str, Any] | None:
@@ -179,7 +187,7 @@ class _Training:
         if self._is_first:
             state = {"distiller": self._distiller.state(), "timing": dict(self._timing), "reported": reported}
             save_state(self._state_file, state)
-            self._folder.push_state()
+            self._folder.push(str(STATE))
         self._report(reported)
 
     def _finish(self, losses: dict[str, float]) -> None:
@@ -207,7 +215,10 @@ class _Training:
         """
         student, precision = self._distiller.student, self._plan.training.precision
         with self._timed("evaluate"):
-            return by_the_first(lambda: evaluate(student, captions, questions, precision), self._device)
+            found = by_the_first(lambda: evaluate(student, captions, questions, precision), self._device)
+        if self._profile is not None and self._profile.written():
+            self._folder.push(PROFILE)
+        return found
 
     def _with_lift(self, summary: dict[str, float]) -> dict[str, float | None]:
         return with_lift(summary, self._plan.teacher_vqa_accuracy, self._plan.chance)

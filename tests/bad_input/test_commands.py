@@ -13,7 +13,7 @@ from tests.bad_input.refusing import COMMANDS, Refused, as_said
 ROOT = Path(__file__).parents[2]
 # What is typed after `python -m`, and what is said.
 CASES = [
-    ("study.run --bogus", "unknown option --bogus: there are --address, --fresh, --help, --json, --name, --set, --version"),
+    ("study.run --bogus", "unknown option --bogus: there are --address, --fresh, --help, --json, --name, --profile, --set, --version"),
     ("study.describe --bogus", "unknown option --bogus: there are --help, --json, --name, --set, --version"),
     ("study.dashboard --bogus", "unknown option --bogus: did you mean --host?"),
     ("trainables.data --bogus", "unknown option --bogus: there are --help, --json, --name, --set, --to, --version"),
@@ -29,14 +29,14 @@ CASES = [
     ("study.run --set search.trials=[", "--set search.trials=[: the value '[' is not YAML: line 1, column 2: a value that is not there, or a bracket that is never closed"),
     ("study.run --set search.trials.most=3", "--set search.trials.most=3: trials is a value, not a section"),
     ("study.run --set search={trials:3,trials:4}", "--set: unknown key search.trials:3: did you mean search.trials?"),
-    ("study.run --trials 3", "unknown option --trials: there are --address, --fresh, --help, --json, --name, --set, --version"),
+    ("study.run --trials 3", "unknown option --trials: there are --address, --fresh, --help, --json, --name, --profile, --set, --version"),
     ("study.run --nam x", "unknown option --nam: did you mean --name?"),
     ("study.run --fresh=yes", "--fresh: takes no value, not 'yes'"),
     ("study.run emoji_clip emoji_siglip2", "unknown argument emoji_siglip2: one too many, or one that belongs before the options; to set a key, write --set KEY=VALUE"),
     ("study.run runs/emoji-clip", "runs/emoji-clip is a study's folder: to go on with it, name its configuration, runs/emoji-clip/config.yaml"),
     ("study.run runs", "no preset or file 'runs': presets are clip_paper, emoji_clip, emoji_siglip2, siglip2_paper, anything else is the path of a YAML file"),
     ("study.run my_stduy.yaml", "no preset or file 'my_stduy.yaml': did you mean my_study.yaml? presets are clip_paper, emoji_clip, emoji_siglip2, siglip2_paper, anything else is the path of a YAML file"),
-    ("study.run -n x", "unknown option -n: there are --address, --fresh, --help, --json, --name, --set, --version"),
+    ("study.run -n x", "unknown option -n: there are --address, --fresh, --help, --json, --name, --profile, --set, --version"),
     ("study.run --name ../elsewhere", "--name: name: should be letters, digits, '.', '_' and '-', beginning with one of the first two, not '../elsewhere'"),
     ("study.run --address 127.0.0.1:9", "--address 127.0.0.1:9: nothing answers there (Connection refused); is the cluster up, and is this its head's port?"),
     ("study.run --address head", "--address head: write auto, or the host and port of the cluster's head, as 10.0.0.1:6379"),

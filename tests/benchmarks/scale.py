@@ -68,7 +68,8 @@ def measure_one(nodes: int, seconds: float, trials_a_node: int, folder: Path) ->
     from study.config import load_config
     from study.ray_metrics import RayMetrics
     from study.stages import Prepared
-    from study.trial_runner import Inputs, TrialRunner
+    from study.trial_plan import Inputs
+    from study.trial_runner import TrialRunner
 
     trials = nodes * trials_a_node
     config = load_config(

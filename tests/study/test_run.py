@@ -264,8 +264,12 @@ def test_a_siglip2_study_of_students_that_see_and_read_less_comes_to_a_front(stu
         "search.limits.parameters=1000000",
         "search.trials=1",
         UNCONFIRMED,
+        profile=True,
     )
     assert outcome.code == 0, study.runs[0].said()
+    trace = study.folder / "trials" / "00000" / "profile.json.gz"
+    assert f"Profile: {trace}; open it in https://ui.perfetto.dev" in outcome.errors
+    assert trace.read_bytes().startswith(b"\x1f\x8b")
     check_that_optuna_and_ledger_agree(study)
     assert study.read("teacher.json")["family"] == "siglip2"
     assert [report["step"] for report in study.reports(0)] == [6, 12]

@@ -121,7 +121,9 @@ class Study:
     def folder(self) -> Path:
         return self.place / "runs" / "tiny"
 
-    def start(self, *settings: str, address: str | None = None, content: dict[str, Any] = TINY) -> Run:
+    def start(
+        self, *settings: str, address: str | None = None, content: dict[str, Any] = TINY, profile: bool = False
+    ) -> Run:
         config, placed = self.place / "tiny.yaml", {"name": "tiny", "storage": {"path": str(self.place / "runs")}}
         config.write_text(yaml.safe_dump(content | placed, allow_unicode=True), encoding="utf-8")
         files = (self.place / f"output.{len(self.runs)}", self.place / f"errors.{len(self.runs)}")
@@ -132,6 +134,7 @@ class Study:
             str(config),
             *(word for key in settings for word in ("--set", key)),
             *(["--address", address] if address else []),
+            *(["--profile"] if profile else []),
         ]
         with open(files[0], "wb") as output, open(files[1], "wb") as errors:
             process = subprocess.Popen(
@@ -140,8 +143,8 @@ class Study:
         self.runs.append(Run(process, files, self.folder / "study.log"))
         return self.runs[-1]
 
-    def run(self, *settings: str, content: dict[str, Any] = TINY) -> Outcome:
-        return self.start(*settings, content=content).wait()
+    def run(self, *settings: str, content: dict[str, Any] = TINY, profile: bool = False) -> Outcome:
+        return self.start(*settings, content=content, profile=profile).wait()
 
     def end(self) -> None:
         """End what is left of its runs."""

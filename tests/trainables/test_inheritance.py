@@ -290,7 +290,7 @@ def test_a_flattened_kernel_is_resampled_as_the_same_kernel_is() -> None:
 def test_prepared_pictures_are_resized_to_what_the_student_sees(clip: DualEncoder) -> None:
     student = smaller(clip, image={"image_size": 12})
     images = pictures(3)
-    found = student.preprocess(images) * student._deviation + student._mean
+    found = (student.preprocess(images) - student._offset) / student._factor
     expected = vision.resize(images.permute(0, 3, 1, 2).float() / 255, [12, 12], antialias=True)
     torch.testing.assert_close(found, expected)
     assert student.encode_image(student.preprocess(images)).embedding.shape == (3, 64)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import math
 import resource
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import torch
 from PIL import Image
 
 from tests.trainables.models.tiny import every_family
-from trainables.config import TrialPlan
+from trainables.config import PROFILE, TrialPlan
 from trainables.data.prepared import CaptionedImages, VisualQuestions
 from trainables.evaluation.evaluate import evaluate
 from trainables.fencing import held
@@ -304,3 +307,19 @@ def test_examples_have_their_columns_and_pictures(plan: TrialPlan) -> None:
     for row in rows:
         sizes = [Image.open(io.BytesIO(png)).size for png in row["shown"]]
         assert sizes == [(24, 24)] * (4 if row["task"] == "retrieval" else 1)
+
+
+def test_a_profile_holds_the_steps_before_an_evaluation_the_evaluation_and_the_parts_of_a_step(
+    rung_plan: TrialPlan,
+) -> None:
+    plan = rung_plan.model_copy(update={"profile": True})
+    assert reports_of(plan)[-1]["losses"] == reports_of(rung_plan)[-1]["losses"]
+    with gzip.open(Path(plan.folder) / PROFILE) as file:
+        events = json.load(file)["traceEvents"]
+    named = Counter(event["name"] for event in events if event.get("cat") == "user_annotation")
+    assert {name: named[name] for name in ("data", "views", "towers", "losses", "update")} == dict.fromkeys(
+        ("data", "views", "towers", "losses", "update"), 2
+    )
+    last = max(event["ts"] + event["dur"] for event in events if event["name"] == "update")
+    evaluated = [event for event in events if event.get("cat") == "cpu_op" and event["ts"] > last]
+    assert "aten::linear" in {event["name"] for event in evaluated}

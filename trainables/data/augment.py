@@ -29,6 +29,6 @@ def draw_views(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 def apply_views(images: Tensor, views: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] and parameters [B, 2, 3] to float [B, 3, H, W] in [0, 1]; what comes into view is white."""
-    ink = 1 - images.permute(0, 3, 1, 2).float() / 255
+    ink = (255 - images).permute(0, 3, 1, 2).float()
     grid = functional.affine_grid(views, list(ink.shape), align_corners=False)
-    return 1 - functional.grid_sample(ink, grid, align_corners=False)
+    return functional.grid_sample(ink, grid, align_corners=False).div_(-255).add_(1)

@@ -37,16 +37,17 @@ class Encoded:
 class DualEncoder(nn.Module, ABC):
     """An image tower and a text tower that embed into one space of dimension D."""
 
-    _mean: Tensor
-    _deviation: Tensor
+    _factor: Tensor  # of pixels, by colour
+    _offset: Tensor
     _vocabulary: Tensor | None
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         standard = spec.preprocess
-        self.register_buffer("_mean", torch.tensor(standard.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("_deviation", torch.tensor(standard.deviation).view(3, 1, 1), persistent=False)
+        mean, deviation = (torch.tensor(colours).view(3, 1, 1) for colours in (standard.mean, standard.deviation))
+        self.register_buffer("_factor", 1 / deviation, persistent=False)
+        self.register_buffer("_offset", -mean / deviation, persistent=False)
         self.register_buffer("_vocabulary", None, persistent=False)
         self._pad_id = spec.text.pad_id  # in prepared tokens
 
@@ -57,7 +58,7 @@ class DualEncoder(nn.Module, ABC):
         size = self.spec.image.image_size
         if images.shape[-1] != size:  # of a student that sees less than its teacher, for whom they were prepared
             images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        return (images - self._mean) / self._deviation
+        return torch.addcmul(self._offset, images, self._factor)
 
     def read(self, tokens: Tensor) -> Tensor:
         """Prepared token ids, int [B, T], as the text tower takes them: in its own vocabulary, at most as many as its
@@ -72,7 +73,7 @@ class DualEncoder(nn.Module, ABC):
 
     def use_vocabulary(self, ids: Tensor) -> None:
         """Read prepared tokens by ``ids``, the own id of each of them, -1 for what the model has no row for."""
-        self._vocabulary = ids.long().to(self._mean.device)
+        self._vocabulary = ids.long().to(self._factor.device)
         self._pad_id = int((ids == self.spec.text.pad_id).nonzero()[0])
 
     @abstractmethod

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from torchmetrics.retrieval import RetrievalMAP
 
 from trainables.evaluation import retrieval
 from trainables.evaluation.retrieval import ItemNoise, average_precision, retrieval_scores
@@ -68,6 +69,20 @@ def test_block_by_block_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retrieval, "_BLOCK_ELEMENTS", elements)
         for found, expected in zip(average_precision(*search), whole, strict=True):
             torch.testing.assert_close(found, expected)
+
+
+def test_mean_average_precision_of_a_large_gallery_is_that_of_torchmetrics() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, gallery = torch.randn(64, 8, generator=generator), torch.randn(2101, 8, generator=generator)
+    asked, items = torch.arange(64) % 60, torch.arange(2101) % 300
+    metric = RetrievalMAP()  # which takes nothing for found whose score is not positive
+    metric.update(
+        (queries @ gallery.T).double().add(100).flatten(),
+        (asked[:, None] == items[None, :]).flatten(),
+        torch.arange(64)[:, None].expand(64, 2101).flatten(),
+    )
+    found = average_precision(queries, gallery, asked, items)[0].mean()
+    assert float(found) == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
 def test_perfect_ranking_scores_one() -> None:

@@ -1,0 +1,25 @@
+"""What the stages of a study make, in this process: no Ray, and from the cache where it is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from study.checks import checked_space
+from study.config import StudyConfig
+from study.stages import Stages, mapped_teacher_layers
+from study.trial_plan import Inputs
+
+
+def inputs_of(config: StudyConfig, threads: int) -> Inputs:
+    """All that a training of this study needs."""
+    stages = Stages(config, threads)
+    prepared = _result(stages.prepare())
+    teacher = _result(stages.teacher(prepared))
+    scores, chance, student, parameters = _result(stages.score_teacher(teacher, prepared))
+    cache = _result(stages.cache(teacher, prepared, mapped_teacher_layers(config, checked_space(config))))
+    return Inputs(prepared, teacher, student, parameters, cache, scores, chance)
+
+
+def _result(stage: Any) -> Any:
+    *_progress, result = stage
+    return result
