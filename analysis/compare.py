@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, command_parser, open_study, run_command
+from analysis.commands import (
+    CommandError,
+    CommandParser,
+    add_json,
+    command_parser,
+    made_folder,
+    open_study,
+    run_command,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,23 +37,25 @@ _FOLDER = "comparison"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
-    return run_command("analysis.compare", _parser(), _run, arguments)
+    return run_command(_parser(), _run, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = command_parser("analysis.compare", __doc__)
     parser.usage = "%(prog)s [RUN ...] [--group NAME RUN [RUN ...]] ... [--to FOLDER] [--json]"
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of studies, each a group of its own")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or URLs of studies, each a group of its own")
     parser.add_argument(
         "--group",
         nargs="+",
         action="append",
         default=[],
         metavar=("NAME", "RUN"),
-        help="a name, and the folders of runs that differ in their seeds alone; may be given again",
+        help="a name, and the folders or URLs of runs that differ in their seeds alone; repeatable",
     )
-    parser.add_argument("--to", default=_FOLDER, metavar="FOLDER", help=f"for figures and tables; default: {_FOLDER}")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--to", default=_FOLDER, metavar="FOLDER", help=f"where figures and tables go; default {_FOLDER}"
+    )
+    add_json(parser)
     return parser
 
 
@@ -61,8 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     tests = differences(
         {str(group): rows["hypervolume"].tolist() for group, rows in table.groupby("group", sort=False)}
     )
-    folder = Path(options.to)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(Path(options.to).expanduser())
     for name, frame in {"runs": table, "differences": tests}.items():
         save_table(frame, folder / name)
     best = table.assign(place=table.groupby("group").cumcount()).sort_values(

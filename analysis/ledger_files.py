@@ -180,11 +180,16 @@ def as_numbers(values: Numbers) -> dict[str, float]:
 
 def read_config(path: Path) -> Config:
     try:
-        return Config.model_validate(yaml.safe_load(_read(path)))
+        content = yaml.safe_load(_read(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ValueError(f"{path}: it is no YAML{f' from line {mark.line + 1} on' if mark else ''}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: it is no study's configuration")
+    try:
+        return Config.model_validate(content)
     except ValidationError as error:
         raise _malformed(path, error) from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def read_record(kind: type[_R], path: Path) -> _R:

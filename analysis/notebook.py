@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, command_parser, open_study, run_command
+from analysis.commands import CommandError, CommandParser, add_run, command_parser, open_study, run_command
 from analysis.sections import SECTIONS, Section
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ a cell, run it, and go on from there.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 1 a section failed, 2 a mistake in the input, 130 interrupted."""
-    return run_command("analysis.notebook", _parser(), _run, arguments)
+    return run_command(_parser(), _run, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("analysis.notebook", __doc__)
-    parser.add_argument("run", metavar="RUN", help="the study's folder")
+def _parser() -> CommandParser:
+    parser = command_parser("analysis.notebook", __doc__, "a section failed")
+    add_run(parser)
     parser.add_argument("--no-execute", action="store_true", help="write the notebook, and neither run nor export it")
     parser.add_argument("--overwrite", action="store_true", help="also a notebook that was edited")
     return parser

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, command_parser, open_study, run_command
+from analysis.commands import CommandError, CommandParser, add_json, add_run, command_parser, open_study, run_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,14 +45,14 @@ _HEADINGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
-    return run_command("analysis.trial", _parser(), _run, arguments)
+    return run_command(_parser(), _run, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = command_parser("analysis.trial", __doc__)
-    parser.add_argument("run", metavar="RUN", help="the study's folder")
-    parser.add_argument("trial", metavar="TRIAL", help="the trial's number")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_run(parser)
+    parser.add_argument("trial", metavar="TRIAL", help="the trial's number, for example 13")
+    add_json(parser)
     return parser
 
 

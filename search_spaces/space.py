@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from search_spaces.yaml_file import read_yaml
+from search_spaces.yaml_file import read_yaml, reason_in_words
 
 _FOLDER = Path(__file__).parent
 KNOWN_RECIPES = _FOLDER / "recipes" / "known.yaml"
@@ -158,10 +158,14 @@ def load_space(name: str) -> SearchSpace:
             )
     try:
         content = read_yaml(path)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise SpaceError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise SpaceError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(content, dict) or not content:
-        raise SpaceError(f"{path}: a space is a mapping of names to entries")
+        raise SpaceError(
+            f"{path}: a space is a mapping of fields of a recipe to what they may be, as in learning_rate: {{float: [0.001, 0.01]}}"
+        )
     entries: dict[str, Entry] = {}
     for key, value in content.items():
         entry = _parse(f"{path}: {key}", value)
@@ -179,13 +183,20 @@ def load_space(name: str) -> SearchSpace:
 def _parse(where: str, value: Any) -> Entry:
     kinds = [kind for kind in _KINDS if isinstance(value, dict) and kind in value]
     if len(kinds) != 1:
-        raise SpaceError(f"{where}: needs exactly one of {', '.join(_KINDS)}, not {value!r}")
+        given = value if isinstance(value, dict) and not kinds else {}
+        near = [one for key in given for one in difflib.get_close_matches(str(key), _KINDS, 1)]
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise SpaceError(f"{where}: needs exactly one of {', '.join(_KINDS)}{hint}, not {value!r}")
     try:
         entry = TypeAdapter(_KINDS[kinds[0]]).validate_python(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise SpaceError(f"{where}: {field}: {first['msg']}, not {first['input']!r}") from None
+        first = error.errors(include_url=False)[0]
+        branches = ("constrained-", "literal[")  # of a union, as pydantic names them
+        field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(branches))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(_KINDS[kinds[0]].model_fields)
+            raise SpaceError(f"{where}: unknown key {field}: there are {known}") from None
+        raise SpaceError(f"{where}: {field}: {reason_in_words(first)}, not {first['input']!r}") from None
     if isinstance(entry, FloatRange | IntRange | LanguageLogits):
         low, high = getattr(entry, kinds[0])
         is_log = getattr(entry, "log", False)

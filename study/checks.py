@@ -18,9 +18,11 @@ from search_spaces.space import (
     SearchSpace,
     SpaceError,
     Surroundings,
+    Tower,
     available_spaces,
     load_space,
 )
+from search_spaces.yaml_file import reason_in_words
 from study.config import StudyConfig
 from study.errors import UserError
 from study.models import student_layers, teacher_towers
@@ -29,7 +31,7 @@ from trainables.data.report import DataError
 from trainables.data.settings import OwnData
 from trainables.language_weights import language_weights
 from trainables.layer_mapping import mapped_layers
-from trainables.recipe import Recipe
+from trainables.recipe import LayerMapping, Recipe
 
 _SAMPLES = 200
 
@@ -53,8 +55,9 @@ def checked_space(config: StudyConfig) -> SearchSpace:
         space = load_space(config.search.space)
     except SpaceError as error:
         raise UserError(f"search.space: {error}") from None
+    where = f"search.space: {space.source}"
     for name, entry in space.entries.items():
-        _check_entry(space.source, name, entry)
+        _check_entry(where, name, entry)
     _check_sampler(config, space)
     around = surroundings(config)
     rng = random.Random(0)
@@ -63,15 +66,13 @@ def checked_space(config: StudyConfig) -> SearchSpace:
         try:
             recipe = Recipe.model_validate(point)
             language_weights(recipe.language_weighting, around.languages, dict.fromkeys(around.languages, 0.5))
-            for tower, mapping in (("image", recipe.image_mapping), ("text", recipe.text_mapping)):
-                mapped_layers(mapping, around.student_layers[tower], around.teacher_layers[tower])  # type: ignore[index]
+            _check_mappings(recipe, around)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            reason = str(first["msg"]).removeprefix("Value error, ")
-            raise UserError(f"{space.source}: {where + ': ' if where else ''}{reason}") from None
+            key = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+            raise UserError(f"{where}: {key}{reason_in_words(first)}") from None
         except ValueError as error:
-            raise UserError(f"{space.source}: {error}") from None
+            raise UserError(f"{where}: {error}") from None
     return space
 
 
@@ -105,24 +106,37 @@ def _conditional(space: SearchSpace) -> list[str]:
     return [name for name, entry in space.entries.items() if entry.when]
 
 
-def _check_entry(source: str, name: str, entry: Entry) -> None:
+def _check_mappings(recipe: Recipe, around: Surroundings) -> None:
+    """Raises:
+    ValueError: naming the tower whose layers a recipe cannot map.
+    """
+    mappings: tuple[tuple[Tower, LayerMapping], ...] = (("image", recipe.image_mapping), ("text", recipe.text_mapping))
+    for tower, mapping in mappings:
+        try:
+            mapped_layers(mapping, around.student_layers[tower], around.teacher_layers[tower])
+        except ValueError as error:
+            raise ValueError(f"{tower}_mapping: {error}") from None
+
+
+def _check_entry(where: str, name: str, entry: Entry) -> None:
     kind: Any = Recipe
     path: list[str] = []
     for part in name.split("."):
         fields = getattr(kind, "model_fields", None)
         if fields is not None:
             if part not in fields:
-                _refuse(source, name, part, path, list(fields))
+                _refuse(where, name, part, path, list(fields))
             kind = fields[part].rebuild_annotation()
         else:
             if get_origin(kind) is not dict:
-                raise UserError(f"{source}: {name}: {'.'.join(path)} has no parts")
+                raise UserError(f"{where}: {name}: {'.'.join(path)} has no parts")
             keys, kind = get_args(kind)
             try:
                 TypeAdapter(keys).validate_python(part)
             except ValidationError as error:
-                raise UserError(f"{source}: {name}: {part} {_wish(error)}") from None
+                raise UserError(f"{where}: {name}: {_wish(error)}, not {part!r}") from None
         path.append(part)
+    said = ""  # of what is no single value
     if isinstance(entry, Choice):
         values: Sequence[Any] = entry.choice
     elif isinstance(entry, FloatRange):
@@ -130,24 +144,24 @@ def _check_entry(source: str, name: str, entry: Entry) -> None:
     elif isinstance(entry, IntRange):
         values = entry.int
     elif isinstance(entry, LayerMap):
-        values = [(1,)]
+        values, said = [(1,)], "layers of a tower"
     else:
-        values = [{"en": entry.languages[0]}]
+        values, said = [{"en": entry.languages[0]}], "logits of languages"
     for value in values:
         try:
             TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
-            raise UserError(f"{source}: {name}: {value!r} {_wish(error)}") from None
+            raise UserError(f"{where}: {name}: {_wish(error)}, not {said or repr(value)}") from None
 
 
-def _refuse(source: str, name: str, part: str, path: Sequence[str], known: list[str]) -> None:
+def _refuse(where: str, name: str, part: str, path: Sequence[str], known: list[str]) -> None:
     near = difflib.get_close_matches(part, known, 1)
     hint = f"did you mean {'.'.join([*path, near[0]])}?" if near else f"there are {', '.join(known)}"
-    raise UserError(f"{source}: {name}: a recipe has no such field: {hint}")
+    raise UserError(f"{where}: {name}: a recipe has no such field: {hint}")
 
 
 def _wish(error: ValidationError) -> str:
-    return str(error.errors(include_url=False)[0]["msg"]).replace("Input should be", "should be")
+    return reason_in_words(error.errors(include_url=False)[0])
 
 
 class _RandomPoint:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from search_spaces.yaml_file import parse_yaml
 from study.data_config import DataConfig
 from study.errors import UserError
 from study.metrics import mistaken_set
@@ -235,9 +236,11 @@ def load_config(source: str, overrides: Sequence[str] = (), name: str | None = N
     try:
         return StudyConfig.model_validate(content)
     except ValidationError as error:
-        mistaken = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
-        is_given = any(f"{mistaken}.".startswith(f"{override.partition('=')[0]}.") for override in overrides)
-        raise UserError(first_mistake("--set" if is_given else path, StudyConfig, error)) from None
+        key, reason = first_mistake(StudyConfig, error)
+        given = [override.partition("=")[0] for override in overrides]
+        is_given = any(f"{key}.".startswith(f"{one}.") or one.startswith(f"{key}.") for one in given)
+        where = "--name" if key == "name" and name is not None else "--set" if is_given else path
+        raise UserError(f"{where}: {reason}") from None
 
 
 def dump_config(config: StudyConfig) -> str:
@@ -250,24 +253,37 @@ def _read(source: str) -> tuple[str, dict[str, Any]]:
     if not path.is_file():
         path = Path(source)
         if not path.is_file():
+            if (written := path / "config.yaml").is_file():
+                raise UserError(f"{source} is a study's folder: to go on with it, name its configuration, {written}")
+            beside = [str(path.parent / one.name) for one in path.parent.glob("*.y*ml")]
             raise UserError(
-                f"no preset or file '{source}': {did_you_mean(source, available_presets())}presets are {', '.join(available_presets())}, "
-                "anything else is the path of a YAML file"
+                f"no preset or file '{source}': {did_you_mean(source, [*available_presets(), *beside])}presets are "
+                f"{', '.join(available_presets())}, anything else is the path of a YAML file"
             )
     content = read_mapping(path, "a configuration")
     # Two files that name no study are two studies.
     return str(path), {"name": path.stem, **content}
 
 
+def checked_override(override: str) -> str:
+    """An override as it is, if it has a key and a value.
+
+    Raises:
+        UserError: if it has not.
+    """
+    key, separator, _ = override.partition("=")
+    if not separator or not all(key.split(".")):
+        raise UserError(f"--set {override}: write it as KEY=VALUE, for example --set search.trials=40")
+    return override
+
+
 def _apply(content: dict[str, Any], override: str) -> None:
     """Set a dotted key; values are read as YAML, so that numbers, lists and null are what they look like."""
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"--set {override}: write it as KEY=VALUE, for example --set search.trials=40")
+    key, _, text = checked_override(override).partition("=")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value {text!r} is not YAML") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise UserError(f"--set {override}: the value {text!r} is not YAML: {error}") from None
     *path, last = key.split(".")
     branch = content
     for name in path:

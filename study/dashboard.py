@@ -17,13 +17,14 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from analysis.commands import command_parser
+from analysis.commands import CommandParser, command_parser, run_command, whole_number
 from study.arguments import add_config
 from study.config import StudyConfig, available_presets, load_config
 from study.errors import UserError
@@ -43,21 +44,13 @@ _HOST, _PORT = "127.0.0.1", 8080
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 when Ctrl-C ended it, 2 for a mistake in the input."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except UserError as error:
-        print(f"study.dashboard: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
+    return run_command(_parser(), _run, arguments, (UserError,))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = command_parser("study.dashboard", __doc__)
     add_config(parser, "a study's folder")
-    parser.add_argument("--name", help="the study's name, where it was run with --name")
-    parser.add_argument("--port", type=int, default=_PORT, help=f"default {_PORT}; 0 takes one that is free")
+    parser.add_argument("--port", type=whole_number, default=_PORT, help=f"default {_PORT}; 0 takes one that is free")
     parser.add_argument("--host", default=_HOST, help=f"an address of this machine's loopback; default {_HOST}")
     return parser
 
@@ -74,7 +67,8 @@ def _run(options: argparse.Namespace) -> int:
     with _listen(host, options.port, read_only(wsgi(storage))) as server:
         address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
         print(f"Study {config.name}: {address}/dashboard/studies/{study_id}   (Ctrl-C ends)", flush=True)
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
     return 0
 
 

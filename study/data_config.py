@@ -190,7 +190,7 @@ class DataConfig(Typed):
             for (key, source), (other_key, other) in product(self._of(first), self._of(second)):
                 if share_items(source, other):
                     raise ValueError(
-                        f"{key} and {other_key} use the same items, so that scores mean nothing: train, retrieval, vqa and "
+                        f"{key}: it and data.{other_key} use the same items, so that scores mean nothing: train, retrieval, vqa and "
                         "test must use different splits, or shares of one (with one share_seed) that do not overlap, for example share: [0, 0.9] "
                         "and share: [0.9, 1]"
                     )

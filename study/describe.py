@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.commands import command_parser
+from analysis.commands import CommandParser, add_json, command_parser, run_command
 from study.arguments import add_config
 from study.config import load_config
 from study.errors import UserError
@@ -31,18 +31,13 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except UserError as error:
-        print(f"study.describe: {error}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), _run, arguments, (UserError,))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = command_parser("study.describe", __doc__)
     add_config(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_json(parser)
     return parser
 
 
@@ -50,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     from study.checks import check_data, checked_space
     from study.models import check_student
 
-    config = load_config(options.config, options.overrides)
+    config = load_config(options.config, options.overrides, options.name)
     check_student(config)
     space = checked_space(config)
     check_data(config)

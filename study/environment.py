@@ -131,7 +131,7 @@ def check_address(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"--address {address}: nothing answers there ({error}); is the cluster up, and is this its head's port?"
+            f"--address {address}: nothing answers there ({getattr(error, 'strerror', None) or error}); is the cluster up, and is this its head's port?"
         ) from None
 
 

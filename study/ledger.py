@@ -18,7 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from pydantic import ValidationError
+
 from study.errors import UserError
+from study.mistakes import first_mistake
 from study.remote_study import RemoteStudy
 from trainables.artifacts import remove_half_written, write_json
 from trainables.config import STATE
@@ -53,9 +56,16 @@ class TrialRecord:
         return _read(path) if path.exists() else None
 
     def reports(self) -> list[dict[str, Any]]:
-        """All whole lines of ``reports.jsonl``."""
+        """All whole lines of ``reports.jsonl``.
+
+        Raises:
+            UserError: if one cannot be read.
+        """
         path = self.folder / "reports.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        try:
+            return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        except ValueError as error:
+            raise _unreadable(path, _no_json(error)) from None
 
 
 def language_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -172,8 +182,7 @@ class Ledger:
         if not path.exists():
             write_json(path, {"optuna_study": f"{self.folder.name}-{uuid.uuid4().hex[:8]}", "created": _now()})
             self.keep(path)
-        name: str = json.loads(path.read_text(encoding="utf-8"))["optuna_study"]
-        return name
+        return str(read_field(path, "optuna_study"))
 
     def records(self) -> list[TrialRecord]:
         """All trials that have a recipe, by number."""
@@ -206,7 +215,7 @@ class Ledger:
     def search_seconds(self) -> float:
         """Wall time of the search so far, over all runs."""
         path = self.folder / "search.json"
-        return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) if path.exists() else 0.0
+        return float(read_field(path, "seconds")) if path.exists() else 0.0
 
     def spent(self, seconds: float) -> None:
         """Record the wall time of the search so far, over all runs."""
@@ -246,16 +255,28 @@ class Ledger:
         return result
 
 
+def read_field(path: Path, *keys: str) -> Any:
+    """What a record of the study has under these keys, each inside the one before.
+
+    Raises:
+        UserError: if it cannot be read, or lacks one.
+    """
+    value: Any = _read(path)
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise _unreadable(path, f"it has no {'.'.join(keys)}")
+        value = value[key]
+    return value
+
+
 def _records(folder: Path) -> Iterator[TrialRecord]:
     for path in sorted(folder.glob("*/recipe.json")):
-        content = _read(path)
+        number, fields, seed = (read_field(path, key) for key in ("number", "recipe", "seed"))
         try:
-            record = TrialRecord(
-                content["number"], Recipe.model_validate(content["recipe"]), content["seed"], path.parent
-            )
-        except (KeyError, ValueError) as error:
-            raise _unreadable(path, error) from None
-        yield record
+            recipe = Recipe.model_validate(fields)
+        except ValidationError as error:
+            raise _unreadable(path, first_mistake(Recipe, error)[1]) from None
+        yield TrialRecord(number, recipe, seed, path.parent)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -263,14 +284,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, _no_json(error)) from None
     if not isinstance(content, dict):
-        raise _unreadable(path, ValueError("it is no record"))
+        raise _unreadable(path, "it is no record")
     return content
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+def _no_json(error: ValueError) -> str:
+    where = f" from line {error.lineno}, column {error.colno} on" if isinstance(error, json.JSONDecodeError) else ""
+    return f"it is no JSON{where}"
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
     return UserError(
         f"{path} cannot be read ({reason}): restore it from a copy, or give --fresh to set the study aside and start anew"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Mapping
 from typing import Annotated
 
@@ -19,6 +20,17 @@ METRICS = {
     "vqa_std": "vqa",
     "vqa_accuracy": "vqa",
     "vqa_lift_kept": "vqa",
+}
+
+_POINTS = 100.0  # percentage points between the worst accuracy and the best
+# Between which values each lies, whatever a student does. That more than twice the teacher's lift is kept was never seen,
+# and is a number of per cent.
+REACH = {
+    "retrieval_map": (0.0, 1.0),
+    "vqa_variance": (0.0, (_POINTS / 2) ** 2),
+    "vqa_std": (0.0, _POINTS / 2),
+    "vqa_accuracy": (0.0, 1.0),
+    "vqa_lift_kept": (-math.inf, 2.0),
 }
 
 
@@ -39,6 +51,17 @@ def place_of(metric: str) -> tuple[int, str]:
     """What metrics are sorted by."""
     name, of = split_metric(metric)
     return list(METRICS).index(name), of
+
+
+def out_of_reach(metric: str, least: float | None, most: float | None) -> str | None:
+    """Why no trial can have a metric of at least ``least`` and at most ``most``, None if one can."""
+    low, high = REACH[split_metric(metric)[0]]
+    if least is not None and least > high:
+        share = f": as a share, {least:g} % is {least / 100:g}" if high <= 2 else ""
+        return f"min: no trial reaches {least:g}, since {metric} is at most {high:g}{share}"
+    if most is not None and most < low:
+        return f"max: no trial goes down to {most:g}, since {metric} is at least {low:g}"
+    return None
 
 
 def mistaken_set(metric: str, sets: Mapping[str, Collection[str]]) -> str | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.yaml_file import read_yaml
+from search_spaces.yaml_file import read_yaml, reason_in_words
 from study.errors import UserError
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")  # pydantic's types of error; the latter: a key that is no text
+_KEY_FIRST = re.compile(r"([a-z_]+(?:\.[\w@-]+)*): ")
+_KINDS = {str: "text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
@@ -21,12 +27,15 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """
     try:
         content = read_yaml(path)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise UserError(f"{path}: cannot be read as YAML: {error}") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: {what} is a mapping of keys to values, not {type(content).__name__}")
+        kind = _KINDS.get(type(content), "a value")
+        raise UserError(f"{path}: {what} is a mapping of keys to values (KEY: VALUE), not {kind}")
     return content
 
 
@@ -36,30 +45,35 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}? " if near else ""
 
 
-def first_mistake(where: str, model: type[BaseModel], error: ValidationError) -> str:
-    """What is wrong with the content of ``where`` as a ``model``: the key, its value, and what would be right."""
+def first_mistake(model: type[BaseModel], error: ValidationError) -> tuple[str, str]:
+    """What is wrong with a mapping as a ``model``: the key, and it again in a line with its value and what would be right."""
     errors = error.errors(include_url=False)
     # A key that is not known says why another is missing.
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    first = next((one for one in errors if one["type"] in _UNKNOWN), errors[0])
     location = _location(first)
     key = ".".join(location)
-    if first["type"] == "extra_forbidden":
+    if first["type"] in _UNKNOWN:
         known = _keys_at(model, [str(part) for part in first["loc"][:-1]])
-        near = difflib.get_close_matches(location[-1], known, 1)
+        near = difflib.get_close_matches(location[-1], known, 1) if location else []
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else f"there are {', '.join(known)}"
-        return f"{where}: unknown key {key}: {hint}"
+        return key, f"unknown key {key or repr('')}: {hint}"
     if not location:  # a check across sections names its keys itself
-        return f"{where}: {_reason(first)}"
+        reason = reason_in_words(first)
+        return reason.partition(": ")[0], reason
     value = "" if isinstance(first["input"], Mapping) else f", not {_short(first['input'])}"
     branches = [other for other in errors if _location(other) == location]
-    reason = " or ".join(dict.fromkeys(_reason(branch) for branch in branches))
+    reason = " or ".join(dict.fromkeys(reason_in_words(branch) for branch in branches)).replace(
+        " or should be ", " or "
+    )
     if first["type"] == "value_error":
-        return f"{where}: {key}: {reason}"
+        if named := _KEY_FIRST.match(reason):  # a check of a section names the key in it that is wrong
+            return f"{key}.{named[1]}", f"{key}.{reason}"
+        return key, f"{key}: {reason}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         allowed = [word.strip("'") for word in str(first["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
         near = difflib.get_close_matches(first["input"], allowed, 1)
         reason += f" (did you mean {near[0]}?)" if near else ""
-    return f"{where}: {key}: {reason}{value}"
+    return key, f"{key}: {reason}{value}"
 
 
 def _location(error: Any) -> list[str]:
@@ -69,27 +83,8 @@ def _location(error: Any) -> list[str]:
     return [str(part) for part in error["loc"] if part not in ("str", "") and not str(part).startswith(added)]
 
 
-# In the words of a YAML file, by pydantic's type of error.
-_WORDS = {
-    "missing": "is required",
-    "tuple_type": "should be a list, for example [en, de]",
-    "bool_parsing": "should be true or false",
-    "bool_type": "should be true or false",
-    "dict_type": "should be a section of keys and values",
-    "model_type": "should be a section of keys and values",
-    "model_attributes_type": "should be a section of keys and values",
-}
-
-
-def _reason(error: Any) -> str:
-    if error["type"] in _WORDS:
-        return _WORDS[error["type"]]
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message.replace("Input should be", "should be")
-
-
 def _short(value: Any) -> str:
-    text = "empty" if value is None else repr(value)
+    text = "empty" if value is None else str(value) if isinstance(value, date) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -95,7 +95,7 @@ class Progress:
         done = round(30 * self._fraction)
         bar.add_row(
             Text(self._stage, style="bold"),
-            Text("━" * done, style="green") + Text("━" * (30 - done), style="bright_black"),
+            Text("━" * done, style="green") + Text("─" * (30 - done), style="bright_black"),
             Text(f"{100 * self._fraction:.0f} %, {_minutes(elapsed)}{left}"),
         )
         return Group(bar, Text(self._summary())) if self._state.total else Group(bar)

@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from analysis.commands import command_parser
+from analysis.commands import CommandParser, add_json, command_parser, run_command
 from study.arguments import add_config
 from study.config import StudyConfig, dump_config, load_config
 from study.errors import UserError
+from study.mistakes import read_mapping
 from study.storage_config import storage_url, study_folder
 from trainables.artifacts import write_text
 from trainables.remote_folder import RemoteError
@@ -45,21 +46,12 @@ _MAY_CHANGE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 1 no trial succeeded, 2 a mistake in the input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except UserError as error:
-        print(f"study.run: {error}", file=sys.stderr)
-        return 2
-    except RemoteError as error:
-        print(f"study.run: storage.path: {error}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), _run, arguments, (UserError,))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("study.run", __doc__)
+def _parser() -> CommandParser:
+    parser = command_parser("study.run", __doc__, "no trial succeeded, or the study broke off")
     add_config(parser)
-    parser.add_argument("--name", help="the study's name, which is also its folder's")
     parser.add_argument(
         "--address", help="the Ray cluster to run on, for example auto; default: that of the job, or a Ray of its own"
     )
@@ -67,10 +59,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", action="store_true", help="write a Chrome trace of a part of the first trial that this run trains"
     )
+    add_json(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    try:
+        return _run_study(options)
+    except RemoteError as error:
+        raise UserError(f"storage.path: {error}") from None
+
+
+def _run_study(options: argparse.Namespace) -> int:
     from study.checks import check_data, checked_space
     from study.environment import check_address, check_cache, check_resources, use_mirror
     from study.ledger import Ledger
@@ -87,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     check_data(config)
     check_tracking(config.tracking)
     check_cache()
-    address = options.address or own_cluster()
+    address = own_cluster() if options.address is None else options.address
     check_address(address)
     if address is None:
         check_resources(config.resources)
@@ -99,6 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     has_begun = not options.fresh and ledger.has_begun()
     points = [] if has_begun else starting_points(config, space)
     url = storage_url(config.storage, folder)
+    refuse_foreign(folder)
     ledger.open()
     try:
         return _run_opened(options, Plan(config, space, points, url, address, options.profile), ledger, has_begun)
@@ -110,14 +111,15 @@ def _run_opened(options: argparse.Namespace, plan: Plan, ledger: Ledger, has_beg
     from study.environment import prepare_process, quiet
 
     config, folder = plan.config, ledger.folder
+    said = sys.stderr if options.json else sys.stdout
     if options.fresh and (aside := ledger.set_aside()):
-        print(f"The earlier study is now in {aside}")
+        print(f"The earlier study is now in {aside}", file=said)
     refuse_changes(config, folder, has_begun)
     write_text(folder / "config.yaml", dump_config(config))
     ledger.keep_all()
     if (reason := _why_finished(config, ledger)) is not None:
-        print(f"The study in {ledger.place} is finished ({reason}); to go on, raise what ended it.")
-        return _show(folder, sys.stdout)
+        print(f"The study in {ledger.place} is finished ({reason}); to go on, raise what ended it.", file=said)
+        return _show(ledger, sys.stdout, options.json)
 
     prepare_process(plan.address)
     # Everything below is slow: only now is a library imported that takes its time.
@@ -126,7 +128,7 @@ def _run_opened(options: argparse.Namespace, plan: Plan, ledger: Ledger, has_beg
     with quiet(folder / "study.log") as (output, terminal):
         try:
             run_stages(plan, ledger, terminal)
-            return _show(folder, output)
+            return _show(ledger, output, options.json)
         except KeyboardInterrupt:
             print(f"\nInterrupted: {ledger.what_is_kept()}", file=terminal)
             return 130
@@ -158,10 +160,13 @@ def refuse_changes(config: StudyConfig, folder: Path, has_begun: bool) -> None:
     path = folder / "config.yaml"
     if not path.exists():
         return
-    before = _flat(_completed(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    try:
+        before = _flat(_completed(read_mapping(path, "a configuration")))
+    except UserError as error:
+        raise UserError(f"{error}; restore it from a copy, or give --fresh to set the study aside") from None
     now = _flat(yaml.safe_load(dump_config(config)))
     changed = [
-        f"{key} was {before.get(key)} and is {now.get(key)}"
+        f"{key} was {_shown(before.get(key))} and is {_shown(now.get(key))}"
         for key in [*now, *(key for key in before if key not in now)]
         if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
     ]
@@ -172,6 +177,30 @@ def refuse_changes(config: StudyConfig, folder: Path, has_begun: bool) -> None:
         raise UserError(
             f"the study in {folder} cannot go on with another configuration: {'; '.join(changed)}; give the new study "
             "another --name, or --fresh to set the earlier one aside"
+        )
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Whether a folder that is to hold a study holds something else by now, which the study would overwrite.
+
+    Raises:
+        UserError: naming the file that is not a study's.
+    """
+    path = folder / "config.yaml"
+    if not path.exists() or (folder / "trials").is_dir():
+        return
+    try:
+        strange = read_mapping(path, "a configuration").keys() - StudyConfig.model_fields.keys()
+    except UserError:
+        strange = {""}
+    if strange:
+        raise UserError(
+            f"storage.path: {path} is not a study's, and would be overwritten: give the study another --name, or another "
+            "--set storage.path="
         )
 
 
@@ -197,36 +226,43 @@ def _why_finished(config: StudyConfig, ledger: Ledger) -> str | None:
     from analysis.pareto import reference_point
     from study.budget import Budget
     from study.confirmation import is_complete
+    from study.ledger import read_field
 
     folder = ledger.folder
     finished = {record: record.result for record in ledger.records()}
     ended = {record: result for record, result in finished.items() if result is not None}
     if len(ended) < len(finished) or not (folder / "results" / "front.json").exists():
         return None
-    teacher = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
-    reference = reference_point(teacher["scores"]["validation"]["summary"], config.search.directions)
+    teacher = read_field(folder / "teacher.json", "scores", "validation", "summary")
+    reference = reference_point(teacher, config.search.directions)
     budget = Budget(config.search, ledger, reference)
     for result in sorted(ended.values(), key=lambda result: str(result["finished"])):
         budget.take(result)
     return budget.over(0) if is_complete(ledger, ended, config) else None
 
 
-def _show(folder: Path, output: IO[str]) -> int:
+def _show(ledger: Ledger, output: IO[str], as_json: bool) -> int:
     """Print the front of a study that has ended. Returns the exit code."""
     from rich.console import Console
 
-    from analysis.load import load_study
+    from analysis.files import without_nan
+    from analysis.load import front, load_study
     from study.results import print_front
 
-    data = load_study(folder)
+    data = load_study(ledger.folder)
+    code = 0 if (data.trials["state"] == "complete").any() else 1
+    if as_json:
+        content = without_nan({"name": data.name, "study": ledger.place, **front(data)})
+        print(json.dumps(content, indent=1, ensure_ascii=False), file=output)
+        return code
     console = Console(file=output, width=None if output.isatty() else 140, markup=False, emoji=False)
     print_front(data, console)
     said = {"failed": "failed", "infeasible": "does not fit", "unreadable": "cannot be read"}
     ended_badly = data.trials[data.trials["state"].isin([*said])]
     for trial, state, reason in zip(*(ended_badly[name] for name in ("trial", "state", "reason")), strict=True):
         console.print(f"Trial {trial} {said[state]}: {reason}", soft_wrap=True)
-    console.print(f"Figure: {folder / 'report' / 'pareto.png'}", soft_wrap=True)
-    return 0 if (data.trials["state"] == "complete").any() else 1
+    console.print(f"Figure: {ledger.folder / 'report' / 'pareto.png'}", soft_wrap=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from study.metrics import METRICS, Metric, place_of
+from study.metrics import METRICS, Metric, out_of_reach, place_of
 from trainables.models.spec import Count, Typed
 from trainables.recipe import Positive
 
@@ -116,6 +116,14 @@ class SearchConfig(Typed):
     def bounds(self) -> dict[str, dict[str, float | None]]:
         """The constraints as `analysis.pareto` takes them."""
         return {name: {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
+
+    @field_validator("constraints")
+    @classmethod
+    def _can_be_met(cls, constraints: dict[Metric, Bound]) -> dict[Metric, Bound]:
+        for metric, bound in constraints.items():
+            if mistake := out_of_reach(metric, bound.min, bound.max):
+                raise ValueError(f"{metric}.{mistake}")
+        return constraints
 
     @field_validator("objectives")
     @classmethod

@@ -33,6 +33,8 @@ class StorageConfig(Typed):
     @field_validator("path")
     @classmethod
     def _is_a_place(cls, path: str) -> str:
+        if not path:
+            raise ValueError("should not be empty: the folder that the command runs in is written as .")
         if not is_url(path):
             return path
         keeps_no_secret(path)

@@ -17,7 +17,7 @@ from study.mistakes import first_mistake, read_mapping
 from trainables.recipe import STRATEGY_NAMES, Recipe
 
 _KNOWN = "known"
-_SOURCES = f"`{_KNOWN}`, the folder of another study, or a YAML file of recipes"
+_SOURCES = f"{_KNOWN}, the folder of another study, or a YAML file of recipes"
 # What a recipe has where a space does not search it.
 _ASSUMED = Recipe(strategy="fd").model_dump(mode="json") | {"strategy_weights": dict.fromkeys(STRATEGY_NAMES, 0.0)}
 
@@ -110,7 +110,7 @@ def _checked(where: str, fields: Any) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        raise UserError(first_mistake(where, Recipe, error)) from None
+        raise UserError(f"{where}: {first_mistake(Recipe, error)[1]}") from None
 
 
 def _in_terms_of(space: SearchSpace, recipe: Recipe) -> tuple[dict[str, Any], list[str]]:

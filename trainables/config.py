@@ -208,7 +208,7 @@ class TrainingConfig(Typed):
     def _decay_follows_warmup(self) -> Self:
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise ValueError(
-                f"warmup {self.warmup:g} and decay {self.decay:g} are more than all steps: at most 1 together"
+                f"warmup: {self.warmup:g} and decay, {self.decay:g}, are more than all steps: at most 1 together"
             )
         return self
 

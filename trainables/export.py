@@ -14,20 +14,16 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+# The entry point stands above the packages: nothing imports it, and its command line is like the others'.
+from analysis.commands import CommandParser, add_json, add_run, command_parser, run_command
 from trainables.artifacts import write_json
-from trainables.remote_folder import RemoteError, RemoteFolder, is_url
-from trainables.study_files import CompleteTrial, StudyFilesError, find_trial
+from trainables.remote_folder import RemoteError, is_url
+from trainables.study_files import CompleteTrial, StudyFilesError, find_trial, load_student, study_here
 
-if TYPE_CHECKING:
-    from trainables.models.dual_encoder import DualEncoder
-    from trainables.models.tokenizer import Tokenizer
-
-_PATIENCE = 10.0  # seconds that a store at a URL has to answer
 _MARK = "polydistill.json"  # in a folder that this command wrote: of which training
 
 
@@ -37,58 +33,38 @@ class ExportError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
-    options = _parser().parse_args(arguments)
-    try:
-        with _study_here(options) as run:
-            trial = find_trial(run, options.trial)
-            folder = Path(options.to) if options.to else run / "export" / trial.folder.name
-            _check_target(folder, trial)
-            _export(trial, folder)
-    except (StudyFilesError, ExportError, RemoteError) as error:
-        print(f"trainables.export: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"trainables.export: {where}{error.strerror}; name another folder with --to", file=sys.stderr)
-        return 2
-    print(f"Trial {trial.number} is now in {folder}: its README.md says how to load it.")
-    return 0
+    return run_command(_parser(), _run, arguments, (StudyFilesError, ExportError, RemoteError))
 
 
-def _parser() -> argparse.ArgumentParser:
-    description, _, examples = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m trainables.export",
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", metavar="RUN", help="a study's folder or URL, for example runs/emoji-clip")
+def _parser() -> CommandParser:
+    parser = command_parser("trainables.export", __doc__)
+    add_run(parser)
     parser.add_argument("trial", metavar="TRIAL", help="the number of a complete trial, for example 13")
     parser.add_argument("--to", metavar="FOLDER", help="where to write it; default RUN/export/TRIAL")
+    add_json(parser)
     return parser
 
 
-@contextmanager
-def _study_here(options: argparse.Namespace) -> Iterator[Path]:
-    """The study's folder; of one at a URL a copy, for the ``with`` block, of what the trial needs.
-
-    Raises:
-        ExportError: if there is a URL, and no folder to write to.
-        RemoteError: if the URL cannot be used.
-    """
-    if not is_url(options.run):
-        yield Path(options.run)
-        return
-    if not options.to:
+def _run(options: argparse.Namespace) -> int:
+    if is_url(options.run) and not options.to:
         raise ExportError(f"{options.run} is a URL: name a folder to write to with --to")
-    remote = RemoteFolder(options.run.rstrip("/"), patience=_PATIENCE)
-    whole = f"trials/{int(options.trial):05d}/" if options.trial.isdecimal() else "trials/"
-    records = ("config.yaml", "teacher.json", "/recipe.json", "/result.json")
-    with tempfile.TemporaryDirectory(prefix="study-") as place:
-        folder = Path(place, remote.url.rpartition("/")[2])
-        remote.pull(folder, [name for name in remote.names() if name.startswith(whole) or name.endswith(records)])
-        yield folder
+    try:
+        with study_here(options.run, options.trial) as run:
+            trial = find_trial(run, options.trial)
+            folder = Path(options.to).expanduser() if options.to else run / "export" / trial.folder.name
+            _check_target(folder, trial)
+            _export(trial, folder)
+    except RemoteError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise ExportError(f"{where}{error.strerror}; name another folder with --to") from None
+    if options.json:
+        written = {"study": trial.config.name, "trial": trial.number, "folder": str(folder)}
+        print(json.dumps({**written, "family": trial.config.teacher.family}, indent=1, ensure_ascii=False))
+    else:
+        print(f"Trial {trial.number} is now in {folder}: its README.md says how to load it.")
+    return 0
 
 
 def _check_target(folder: Path, trial: CompleteTrial) -> None:
@@ -121,10 +97,11 @@ def _export(trial: CompleteTrial, folder: Path) -> None:
     """Write model and card apart, then move them into ``folder``.
 
     Raises:
-        ExportError: if the student cannot be read, or its weights not be written.
+        StudyFilesError: if the student cannot be read.
+        ExportError: if its weights cannot be written.
         OSError: if the folder cannot be written.
     """
-    model, tokenizer = _load(trial.folder / "checkpoint")
+    model, tokenizer = load_student(trial)
 
     from safetensors import SafetensorError
     from transformers.utils import logging
@@ -147,25 +124,6 @@ def _export(trial: CompleteTrial, folder: Path) -> None:
             if path.is_dir():  # of an earlier export
                 shutil.rmtree(folder / path.name, ignore_errors=True)
             path.replace(folder / path.name)
-
-
-def _load(checkpoint: Path) -> tuple[DualEncoder, Tokenizer]:
-    """A saved student.
-
-    Raises:
-        ExportError: if it is not whole.
-    """
-    from safetensors import SafetensorError
-
-    from trainables.models.factory import load_model
-    from trainables.models.tokenizer import Tokenizer
-
-    try:
-        model = load_model(checkpoint).eval()
-        return model, Tokenizer(checkpoint)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise ExportError(f"the student in {checkpoint} cannot be read ({reason}): export another trial") from None
 
 
 if __name__ == "__main__":

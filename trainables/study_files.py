@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from trainables.recipe import Recipe
+from trainables.remote_folder import RemoteFolder, is_url
+
+if TYPE_CHECKING:
+    from trainables.models.dual_encoder import DualEncoder
+    from trainables.models.tokenizer import Tokenizer
+
+_PATIENCE = 10.0  # seconds that a store at a URL has to answer
 
 
 class StudyFilesError(Exception):
@@ -141,6 +151,45 @@ def find_trial(run: Path, trial: str) -> CompleteTrial:
         teacher=_read(TeacherFile, run / "teacher.json"),
         test=_read(TestFile, test).scores if test.exists() else None,
     )
+
+
+@contextmanager
+def study_here(run: str, trial: str) -> Iterator[Path]:
+    """The study's folder; of one at a URL a copy, for the ``with`` block, of what the trial needs.
+
+    Raises:
+        RemoteError: if the URL cannot be used.
+    """
+    if not is_url(run):
+        yield Path(run).expanduser()
+        return
+    remote = RemoteFolder(run.rstrip("/"), patience=_PATIENCE)
+    whole = f"trials/{int(trial):05d}/" if trial.isdecimal() else "trials/"
+    records = ("config.yaml", "teacher.json", "/recipe.json", "/result.json")
+    with tempfile.TemporaryDirectory(prefix="study-") as place:
+        folder = Path(place, remote.url.rpartition("/")[2])
+        remote.pull(folder, [name for name in remote.names() if name.startswith(whole) or name.endswith(records)])
+        yield folder
+
+
+def load_student(trial: CompleteTrial) -> tuple[DualEncoder, Tokenizer]:
+    """Its student, ready to encode, and the student's tokenizer.
+
+    Raises:
+        StudyFilesError: if it is not whole.
+    """
+    from safetensors import SafetensorError
+
+    from trainables.models.factory import load_model
+    from trainables.models.tokenizer import Tokenizer
+
+    checkpoint = trial.folder / "checkpoint"
+    try:
+        model = load_model(checkpoint).eval()
+        return model, Tokenizer(checkpoint)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise StudyFilesError(f"the student in {checkpoint} cannot be read ({reason}): take another trial") from None
 
 
 def _nearest_study(run: Path) -> str:

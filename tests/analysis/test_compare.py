@@ -79,25 +79,17 @@ def test_a_study_that_has_just_begun_can_be_compared(
     assert "no study has a front yet" in (tmp_path / "out" / "attainment.svg").read_text(encoding="utf-8")
 
 
-def test_mistakes_are_one_line_and_exit_code_2(
+def test_studies_that_do_not_compare_are_told_in_one_line(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other = study("one"), study("other")
     config = yaml.safe_load((other / "config.yaml").read_text(encoding="utf-8"))
     config["search"]["objectives"] = {"retrieval_map": "maximise", "vqa_accuracy": "maximise"}
     (other / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    cases = {
-        (): "name the folders of one or more studies",
-        (str(tmp_path),): "no study in ",
-        (str(one), str(one / ".." / "one")): "is named more than once",
-        (str(one), str(other)): "objectives differ: ",
-        ("--group", "a"): "--group a: name the folders of its runs after it",
-    }
-    for arguments, message in cases.items():
-        assert main([*arguments, "--to", str(tmp_path / "out")]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("analysis.compare: ")
-        assert message in line
+    assert main([str(one), str(other), "--to", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("analysis.compare: ")
+    assert "objectives differ: " in line
     assert not (tmp_path / "out").exists()
 
 

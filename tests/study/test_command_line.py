@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,45 +41,6 @@ def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
     assert imported == "imported:"
     assert {"    python -m study.run emoji_clip --set search.trials=40 --name longer"} <= set(text)
     assert "emoji_clip" in ran.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
-        (["--set", "search.trails=3"], ["--set", "search.trails", "search.trials"]),
-        (["--set", "resources.cpus_per_worker=4096"], ["resources.cpus_per_worker: 4096", "lower it"]),
-        (["--set", "tracking.mlflow=FILE/mlflow"], ["tracking.mlflow", "FILE/mlflow"]),
-        (["--set", "search.space=fuller"], ["search.space", "fuller", "did you mean full?"]),
-        (["--set", "storage.optuna=env:NO_SUCH_DATABASE"], ["storage.optuna", "NO_SUCH_DATABASE"]),
-        (["--name", "../elsewhere"], ["name", "../elsewhere"]),
-        (["--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "nothing answers there"]),
-        (["--address", "head"], ["--address head", "10.0.0.1:6379"]),
-        (["--set", "search.start_from=[elsewhere]"], ["search.start_from", "elsewhere", "known"]),
-        (["--set", "search.confirm.seed=1"], ["search.confirm.seed", "search.confirm.seeds"]),
-        (["--set", "data.train={source: gone/rows.csv, layout: wide}"], ["data.train.source", "no folder", "gone"]),
-        (["--set", "tracking.mlflow=env:NO_SUCH"], ["tracking.mlflow", "NO_SUCH is not set"]),
-        (["--set", "storage.path=FILE/runs"], ["storage.path", "FILE/runs/emoji-clip", "--set storage.path="]),
-        (["--set", "storage.path=HELD"], ["HELD/emoji-clip", "already running", f"process {os.getpid()} "]),
-    ],
-    ids=lambda value: " ".join(value) if value[0].startswith("-") else None,
-)
-def test_a_mistake_is_one_line_and_exit_code_2_before_anything_slow(
-    tmp_path: Path, arguments: list[str], words: list[str]
-) -> None:
-    (tmp_path / "FILE").write_text("in the way", encoding="utf-8")
-    held = Ledger(tmp_path / "HELD" / "emoji-clip")
-    held.open()
-    placed = [word.replace("=FILE", f"={tmp_path}/FILE").replace("=HELD", f"={tmp_path}/HELD") for word in arguments]
-    if not any("storage.path" in word for word in placed):
-        placed += ["--set", f"storage.path={tmp_path / 'runs'}"]
-    ran = study_run(*placed)
-    assert ran.returncode == 2
-    assert ran.stdout == "imported:\n"
-    assert len(ran.stderr.splitlines()) == 1
-    assert ran.stderr.startswith("study.run: ")
-    assert all(word in ran.stderr for word in words), ran.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("url", ["no database", "postgresql://me:hush@localhost:1/studies"])
@@ -126,6 +88,16 @@ def test_a_study_that_has_ended_shows_its_front_and_why_trials_failed(
     assert "│ 00002 " not in shown.out
     assert "Trial 00000 failed: failed: [/tmp] is [bold]full[/bold]\n" in shown.out
     assert f"Figure: {tmp_path / 'emoji-clip' / 'report' / 'pareto.png'}\n" in shown.out
+
+
+def test_json_on_standard_output_is_the_front_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ended_study(tmp_path, t0="failed", t1="complete"), "--json"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    assert (found["name"], found["study"]) == ("emoji-clip", str(tmp_path / "emoji-clip"))
+    assert [member["trial"] for member in found["members"]] == ["00001"]
+    assert found["members"][0]["recipe"]["strategy"] == "dr"
+    assert "is finished (search.trials: 2 trials)" in shown.err
 
 
 def test_a_study_in_which_no_trial_succeeded_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,6 @@ def test_a_study_is_found_by_its_configuration_and_in_a_database_of_the_environm
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
         (["EMPTY"], ["no study in EMPTY", "config.yaml"]),
         (["--set", "storage.path=EMPTY"], ["no study in EMPTY/emoji-clip", "study.json", "study.run"]),
         (["SHOWN", "--set", "storage.optuna=env:ELSEWHERE"], ["env:ELSEWHERE holds no study emoji-clip"]),
@@ -174,9 +173,7 @@ def test_a_study_is_found_by_its_configuration_and_in_a_database_of_the_environm
         (["SHOWN", "--set", "storage.optuna=env:SECRET"], ["env:SECRET cannot be opened: nothing answers there"]),
         (["SHOWN", "--port", "TAKEN"], ["--port", "already in use", "0 for one that is free"]),
         (["SHOWN", "--port", "70000"], ["--port 70000", "no such port"]),
-        (["SHOWN", "--host", "0.0.0.0"], ["--host 0.0.0.0", "no password", "127.0.0.1", "ssh -L"]),
         (["SHOWN", "--host", "::"], ["--host ::", "no password"]),
-        (["SHOWN", "--host", "example.org"], ["--host example.org", "no password"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -3,42 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.describe import main
-
-ROOT = Path(__file__).parents[2]
-# Runs the command, then says which of the slow libraries it has imported.
-WATCHED = """
-import atexit, sys
-atexit.register(lambda: print("imported:", *sorted({"ray", "torch", "transformers", "open_clip"} & set(sys.modules))))
-from study.describe import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
-        (["--set", "student.image.layer=1"], ["--set", "student.image.layer", "student.image.layers"]),
-        (["--set", "student.text.layers=9"], ["student.text.layers: 9", "at most 4"]),
-        (["--set", "search.space=fuller"], ["search.space", "did you mean full?"]),
-    ],
-)
-def test_mistake_is_one_line_and_exit_code_2_before_anything_slow(arguments: list[str], words: list[str]) -> None:
-    command = [sys.executable, "-c", WATCHED, *arguments]
-    ran = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=60)
-    assert (ran.returncode, ran.stdout) == (2, "imported:\n")
-    (line,) = ran.stderr.splitlines()
-    assert line.startswith("study.describe: ")
-    assert all(word in line for word in words), line
 
 
 def described(capsys: pytest.CaptureFixture[str], *settings: str) -> dict[str, Any]:

@@ -141,12 +141,6 @@ def test_setting_aside_keeps_everything_and_leaves_an_empty_study(ledger: Ledger
     assert len(ledger.records()) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_refused_with_the_key_to_change(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(UserError, match=r"storage\.path: cannot write .*file/runs/tiny.*--set storage\.path="):
-        Ledger(tmp_path / "file" / "runs" / "tiny").open()
-
-
 @pytest.mark.parametrize("content", ['{"sta', "[]", "{}", "\0"])
 def test_a_damaged_record_is_named_with_what_to_do(ledger: Ledger, content: str) -> None:
     record = ledger.begin(3, RECIPE, 7)

@@ -64,25 +64,6 @@ def _overrides(folder: Path) -> Sequence[str]:
     return [*(f"{key}=null" for key in keys), "student={}", f"teacher.pretrained={folder}", "teacher.family=siglip2"]
 
 
-def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    assert mistake(f"teacher.pretrained={tmp_path}") == (
-        f"teacher.pretrained: {tmp_path} is not a model: it has neither config.json nor open_clip_config.json"
-    )
-    assert "is not there: it must be a folder" in mistake(f"teacher.pretrained={tmp_path}/none")
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
-    assert "is of transformers' type 'bert': teachers are siglip or siglip2" in mistake(
-        f"teacher.pretrained={tmp_path}"
-    )
-    (tmp_path / "config.json").write_text("{", encoding="utf-8")
-    assert f"{tmp_path / 'config.json'} cannot be read" in mistake(f"teacher.pretrained={tmp_path}")
-
-
-def test_a_source_of_no_kind_is_refused_with_examples_of_each() -> None:
-    message = mistake("teacher.pretrained=ViT-B-32")
-    assert message.startswith("teacher.pretrained: 'ViT-B-32' should be a folder, a hub id such as ")
-    assert "xlm-roberta-base-ViT-B-32:laion5b_s13b_b90k" in message
-
-
 def test_a_family_that_the_checkpoint_is_not_of_is_refused(siglip2: Path, native: Path) -> None:
     assert mistake(f"teacher.pretrained={siglip2}") == (
         f"teacher.family: clip is not what {siglip2} is: make it siglip2"
@@ -107,17 +88,6 @@ def test_what_only_the_library_can_tell_of_a_source_is_refused_in_one_line_too()
 )
 def test_what_does_not_fit_a_checkpoint_is_refused(siglip2: Path, settings: list[str], hint: str) -> None:
     assert hint in mistake(f"teacher.pretrained={siglip2}", "teacher.family=siglip2", *settings)
-
-
-def test_a_pretrained_teacher_has_no_settings_of_a_fitted_one() -> None:
-    with pytest.raises(
-        UserError, match=r"teacher: fit: a pretrained teacher has its own: leave out either fit or pretr"
-    ):
-        load_config("emoji_clip", ["teacher.pretrained=google/x", "teacher.model=null", "teacher.tokenizer=null"])
-    with pytest.raises(
-        UserError, match=r"teacher: revision: main is for a pretrained teacher: name it as teacher\.pretr"
-    ):
-        load_config("emoji_clip", ["teacher.revision=main"])
 
 
 def test_command_prints_the_spec_of_a_source(native: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from dataclasses import replace
+
+import pytest
 
 from study.progress import Progress, SearchState
 
@@ -26,6 +29,29 @@ def test_without_a_terminal_progress_is_a_plain_line_a_stage_and_a_finished_tria
         "trials 6/9: 1 running, 3 complete, 2 stopped, 1 failed; front 2; best map 0.123, best std 4",
         "search: 0 s",
     ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "colours"), [("", True), ("1", False)])
+def test_a_terminal_has_colours_unless_the_user_wants_none(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, colours: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = Terminal()
+    progress = Progress(stream)
+    with progress.shown(), progress.stage("search") as advance:
+        advance(1, 2)
+        assert progress._live is not None
+        progress._live.refresh()
+    shown = stream.getvalue()
+    assert "━" * 15 in re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "━" * 16 not in re.sub(r"\x1b\[[0-9;]*m", "", shown)  # what is done can be told without colours
+    assert ("\x1b[32m" in shown) == colours
 
 
 def test_seconds_of_a_stage_add_up_over_its_parts() -> None:

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from analysis.choices import active
 from analysis.languages import consistency
 from analysis.load import front, load_study
+from study import Study as PythonStudy
 from study.config import load_config
 from tests.study.tiny import UNCONFIRMED, check_that_nothing_is_left, check_that_optuna_and_ledger_agree, told
 from trainables.export import main as export
@@ -141,6 +142,18 @@ def test_the_command_of_a_finished_study_shows_it_again_at_once(finished: tuple[
     assert first.output in again.output
     assert again.seconds < 20
     assert {path: path.stat().st_mtime_ns for path in study.folder.glob("trials/**/*")} == before
+
+
+def test_python_runs_a_study_as_the_command_does(
+    finished: tuple[Study, Outcome], run_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, _ = finished
+    for name, value in run_environment.items():
+        monkeypatch.setenv(name, value)
+    opened = PythonStudy.run(study.place / "tiny.yaml")
+    assert opened.front()["trial"].tolist() == [
+        member["trial"] for member in study.read("results/front.json")["members"]
+    ]
 
 
 @pytest.mark.parametrize(

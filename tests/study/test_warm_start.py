@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pytest
 
 from study.checks import checked_space, surroundings
 from study.config import dump_config, load_config
-from study.errors import UserError
 from study.ledger import Ledger
 from study.warm_start import StartingPoint, starting_points
 from trainables.recipe import Recipe
@@ -32,14 +30,6 @@ def recipe_of(point: StartingPoint) -> Recipe:
 def points(*settings: str) -> list[StartingPoint]:
     config = load_config("emoji_clip", settings)
     return starting_points(config, checked_space(config))
-
-
-def refusal(*settings: str) -> str:
-    with pytest.raises(UserError) as raised:
-        points(*settings)
-    message = str(raised.value)
-    assert "\n" not in message
-    return message
 
 
 def other_study(folder: Path, *recipes: dict[str, Any], lift: float = 0.9) -> Path:
@@ -129,44 +119,6 @@ def test_a_space_of_mixes_takes_a_strategy_on_its_own_as_the_mix_that_is_nearest
             "least of the others",
         )
     assert found[5].messages == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "place", "hints"),
-    [
-        ("a: {strategy: dr, learning_rat: 0.1}", ": a: ", ["unknown key learning_rat", "did you mean learning_rate?"]),
-        ("a: {strategy: dr, learning_rate: fast}", ": a: ", ["learning_rate", "number", "'fast'"]),
-        ("a: {strategy: drr}", ": a: ", ["strategy", "did you mean dr?", "'drr'"]),
-        ("a: {learning_rate: 0.1}", ": a: ", ["strategy", "required"]),
-        ("a: {strategy: dr}\nb: {strategy: mix}", ": b: ", ["mix needs a positive weight"]),
-        ("a: {strategy: dr, replication: {queue: 9}}", ": a: ", ["did you mean replication.queue_size?"]),
-        ("strategy: dr\n", ": strategy: ", ["mapping of fields", "NAME: {strategy: dr", "'dr'"]),
-        ("", " ", ["has no recipes"]),
-        ("[a, b]", ": ", ["mapping", "list"]),
-        ("a: [", ": ", ["cannot be read as YAML"]),
-    ],
-)
-def test_a_mistake_in_a_file_of_recipes_names_file_recipe_key_and_value(
-    tmp_path: Path, text: str, place: str, hints: list[str]
-) -> None:
-    path = write(tmp_path / "mine.yaml", text)
-    message = refusal(f"search.start_from=[known, {path}]")
-    assert message.startswith(f"search.start_from: {path}{place}")
-    assert all(hint.lower() in message.lower() for hint in hints), message
-
-
-def test_a_source_that_is_no_start_is_refused_by_its_name(tmp_path: Path) -> None:
-    missing, empty = tmp_path / "missing", tmp_path / "empty"
-    empty.mkdir()
-    assert f"there is no '{missing}': " in refusal(f"search.start_from=[{missing}]")
-    assert "did you mean known?" in refusal("search.start_from=[knwon]")
-    assert f"{empty} is no study" in refusal(f"search.start_from=[{empty}]")
-    frontless = other_study(tmp_path / "frontless", {"strategy": "dr"}, lift=0.1)
-    assert "has no front: none of its 1 trials is complete and feasible" in refusal(f"search.start_from=[{frontless}]")
-    itself = [f"search.start_from=[{frontless}]", f"storage.path={tmp_path}", "name=frontless"]
-    assert f"{frontless} is this study itself" in refusal(*itself)
-    (frontless / "trials" / "00000" / "recipe.json").write_text("{", encoding="utf-8")
-    assert f"{frontless} cannot be read: {frontless / 'trials' / '00000' / 'recipe.json'}" in refusal(*itself[:1])
 
 
 def test_starting_points_come_before_anything_slow_is_imported() -> None:

@@ -232,6 +232,12 @@ def test_folder_of_others_is_refused_and_an_earlier_export_replaced(
     assert "file/below" in refusal(capsys, made, NUMBER, "--to", tmp_path / "file" / "below")
 
 
+def test_json_says_what_was_written_where(made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main([str(made), str(NUMBER), "--to", str(tmp_path / "student"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"study": "tiny", "trial": NUMBER, "folder": str(tmp_path / "student"), "family": "clip"}
+
+
 def test_full_disk_is_one_line(
     made: Path, capsys: pytest.CaptureFixture[str], small_disks: Callable[[str], Path]
 ) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 # The entry point stands above the packages: nothing imports it, and it reads a study's configuration as the study does.
-from analysis.commands import command_parser
+from analysis.commands import CommandParser, add_json, command_parser, made_folder, run_command
 from study.arguments import add_config
 from study.checks import check_data
 from study.config import load_config
@@ -36,34 +36,25 @@ _SHEET = "contact_sheet.png"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input or in the data."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (UserError, DataError) as error:
-        print(f"trainables.data: {error}", file=sys.stderr)
-        return 2
+    return run_command(_parser(), _run, arguments, (UserError, DataError))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = command_parser("trainables.data", __doc__)
     add_config(parser)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help=f"where {_SHEET} goes; default data-NAME, here")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    add_json(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load_config(options.config, options.overrides)
+    config = load_config(options.config, options.overrides, options.name)
     check_data(config)
     check_cache()
     use_mirror(config.storage)
-    folder = (options.to or Path(f"data-{config.name}")).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--to {folder}: cannot be made: {error.strerror}") from None
+    folder = made_folder((options.to or Path(f"data-{config.name}")).expanduser())
     if not os.access(folder, os.W_OK):
-        raise UserError(f"--to {folder}: cannot be written to")
+        raise UserError(f"{folder}: cannot be written to; name another folder with --to")
     _look(config, folder / _SHEET, options.json)
     return 0
 

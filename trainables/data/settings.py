@@ -313,7 +313,8 @@ def _with_layout(embedded: str, layouts: tuple[str, ...]) -> Any:
         if isinstance(value, Typed):
             return value
         if not isinstance(value, dict):
-            raise ValueError(f"should be a section of keys and values, not {value!r}")
+            shown = "empty" if value is None else repr(value)
+            raise ValueError(f"should be a section of keys and values, not {shown}")
         source, layout = value.get("source", embedded), value.get("layout")
         keeps_no_secret(str(source))
         if layout is None:

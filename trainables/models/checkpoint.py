@@ -129,8 +129,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {in_one_line(error)}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise CheckpointError(f"{path} cannot be read: it is no JSON") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object")
     return content

@@ -225,23 +225,6 @@ def test_help_says_how_to_run_it_without_loading_anything_slow() -> None:
     assert "python -m trainables.data my_study.yaml --to look" in ran.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["emoji_clop"], ["emoji_clop", "did you mean emoji_clip?"]),
-        (["--set", "data.trains=x"], ["data.trains", "data.train"]),
-        (["--set", "data.train={source: gone/rows.csv, layout: wide}"], ["data.train.source", "gone"]),
-        (["--to", "pyproject.toml/here"], ["--to pyproject.toml/here", "Not a directory"]),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2_before_anything_slow(arguments: list[str], words: list[str]) -> None:
-    ran = run(*arguments)
-    assert (ran.returncode, ran.stdout) == (2, "imported:\n")
-    (line,) = ran.stderr.splitlines()
-    assert line.startswith("trainables.data: ")
-    assert all(word in line for word in words), line
-
-
 def test_too_many_bad_rows_are_one_line(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--set", "data.train.max_bad=0.01", "--to", str(tmp_path / "look")]
     assert main([str(study), *arguments]) == 2
