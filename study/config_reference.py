@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--to", type=Path, metavar="FILE", help=f"default: of schema, the terminal; of reference, {_REFERENCE}"
     )
-    return run_command("study.config", parser, _write, arguments)
+    return run_command(parser, _write, arguments)
 
 
 def _write(options: argparse.Namespace) -> int:

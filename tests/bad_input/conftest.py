@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bad_input.refusing import SLOW, NothingSlow, Refused
+from trainables.artifact_mirror import MIRROR
 
 
 @pytest.fixture
@@ -17,6 +18,7 @@ def refused(
 ) -> Refused:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv(MIRROR, "")  # a study at a URL sets it for its process
     for name in SLOW & set(sys.modules):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [NothingSlow(), *sys.meta_path])
