@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -15,21 +14,19 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from analysis.commands import open_study
 from study.checks import checked_space, surroundings
 from study.config import load_config
-from study.errors import UserError
 from study.ledger import Ledger
-from study.remote_study import LOCK, RemoteStudy
+from study.remote_study import LOCK
 from study.samplers import open_storage
 from study.trials import Trials
 from study.warm_start import starting_points
+from tests.object_store import BUCKET, SECRET
 from tests.study.nodes import scripted
 from tests.study.test_dashboard import dashboard, get
 from tests.study.tiny import (
@@ -39,39 +36,13 @@ from tests.study.tiny import (
     Study,
     check_that_optuna_and_ledger_agree,
 )
-from trainables.artifacts import artifact
 from trainables.export import main as export
 from trainables.remote_folder import RemoteFolder
 
 if TYPE_CHECKING:
     from tests.study.tiny import Outcome
 
-SECRET = "a-secret-that-stays-in-the-environment"
-BUCKET = "studies"
 PATIENCE = 600.0  # seconds: all that is stored goes through a server in this process
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[dict[str, str]]:
-    """A server with a bucket, and what reaches it from the environment."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        fsspec.filesystem("s3").clear_instance_cache()
-        fsspec.filesystem("s3").mkdir(BUCKET)
-        yield environment
-        fsspec.filesystem("s3").clear_instance_cache()
-    server.stop()
 
 
 class Stored(Study):
@@ -83,7 +54,7 @@ class Stored(Study):
 
     @property
     def remote(self) -> RemoteFolder:
-        return RemoteFolder(f"s3://{BUCKET}/{self.place.name}/tiny")
+        return RemoteFolder(f"{BUCKET}/{self.place.name}/tiny")
 
     @property
     def storage(self) -> str:
@@ -225,109 +196,10 @@ def test_nodes_that_share_nothing_but_the_bucket_run_trials_of_one_study(stored:
     assert list((stored.place / "driver").glob("mirrored/*/teacher-cache")) == []
 
 
-def held(url: str, folder: Path) -> RemoteStudy:
-    study = RemoteStudy(url, folder)
-    study.open()
-    return study
-
-
-def test_a_dead_drivers_study_is_taken_over_and_a_driver_that_comes_back_writes_nothing(
-    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("study.remote_study.BEAT", 0.2)
-    monkeypatch.setattr("study.remote_study.LEASE", 3.0)
-    url = f"s3://{BUCKET}/{tmp_path.name}/lock"
-    first = held(url, tmp_path / "a")
-    (tmp_path / "a" / "mine.json").write_text("1", encoding="utf-8")
-    first.keep_all()
-    with pytest.raises(UserError, match=rf"already running \(process {os.getpid()} on .*\); wait for it or stop it"):
-        held(url, tmp_path / "b")
-    first._ended.set()  # as if its process were stopped for a while
-    second = held(url, tmp_path / "b")
-    assert (tmp_path / "b" / "mine.json").read_text(encoding="utf-8") == "1"
-    first._ended.clear()
-    first._live_once()
-    with pytest.raises(UserError, match="was taken over by another process"):
-        first.keep(tmp_path / "a" / "mine.json")
-    shutil.rmtree(second.folder)
-    with pytest.raises(UserError, match="was deleted while it ran; the same command goes on from there"):
-        second.keep_all()
-    second.close()
-    assert RemoteFolder(url).names() == ["mine.json"]
-
-
-def test_a_study_that_is_set_aside_keeps_all_that_it_had_and_its_neighbours_are_left_alone(
-    store: dict[str, str], tmp_path: Path
-) -> None:
-    bucket = RemoteFolder(f"s3://{BUCKET}/{tmp_path.name}")
-    student = "tiny/trials/00000/checkpoint/model.safetensors"
-    for name in ("tiny/config.yaml", "tiny/trials/00000/recipe.json", student, "tiny-too/config.yaml"):
-        bucket.write(name, b"{}")
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "of-another-study.json").write_text("{}", encoding="utf-8")
-    study = held(f"{bucket.url}/tiny", tmp_path / "copy")
-    found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*") if path.is_file())
-    assert found == [".copy", "config.yaml", "trials/00000/recipe.json"]  # students stay where they are
-    assert study.set_aside() == f"{bucket.url}/tiny.1"
-    assert study.set_aside() is None
-    study.close()
-    assert bucket.names() == [
-        "tiny-too/config.yaml",
-        "tiny.1/config.yaml",
-        "tiny.1/trials/00000/checkpoint/model.safetensors",
-        "tiny.1/trials/00000/recipe.json",
-    ]
-    assert [path.name for path in study.folder.rglob("*") if path.is_file()] == [".copy"]
-
-
-def test_an_artifact_is_built_on_one_machine_and_one_of_two_that_build_at_once_is_kept(
-    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POLYDISTILL_MIRROR", f"s3://{BUCKET}/{tmp_path.name}/.cache")
-    built: list[str] = []
-
-    def on(machine: str, meanwhile: Any = None) -> str:
-        with monkeypatch.context() as patch:
-            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / machine))
-
-            def build(folder: Path) -> None:
-                if meanwhile:
-                    meanwhile()
-                built.append(machine)
-                (folder / "content").write_text(machine, encoding="utf-8")
-
-            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / machine))
-            return (artifact("kind", {"a": bool(meanwhile)}, build) / "content").read_text(encoding="utf-8")
-
-    assert [on("one"), on("two")] == ["one", "one"]
-    assert built == ["one"]
-
-    def third() -> None:
-        with monkeypatch.context() as patch:
-            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / "three"))
-            artifact("kind", {"a": True}, lambda folder: (folder / "content").write_text("three", encoding="utf-8"))  # type: ignore[arg-type,return-value]
-
-    assert on("four", third) == "three"
-    assert on("five", lambda: None) == "three"
-    mirror = RemoteFolder(os.environ["POLYDISTILL_MIRROR"])
-    mirror.remove(name for name in mirror.names() if name.endswith("content"))
-    assert (on("six", lambda: None), on("six")) == ("six", "six")
-    assert on("seven", lambda: None) == "six"
-
-
-def test_names_that_lead_out_of_a_folder_are_left_where_they_are(store: dict[str, str], tmp_path: Path) -> None:
-    remote = RemoteFolder(f"s3://{BUCKET}/{tmp_path.name}/evil")
-    for name in ("config.yaml", "../escaped", "a/../../escaped"):
-        fsspec.filesystem("s3").pipe_file(f"{BUCKET}/{tmp_path.name}/evil/{name}", b"{}")
-    assert remote.names() == ["config.yaml"]
-    remote.pull(tmp_path / "here", remote.names())
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["config.yaml"]
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["storage.path=s3://studies/x"], ["storage.optuna: sqlite is a file", "s3://studies/x", "env:NAME"]),
+        (["storage.path=s3://bucket/x"], ["storage.optuna: sqlite is a file", "s3://bucket/x", "env:NAME"]),
         (["storage.path=s3://me:hush@host/x"], ["user or a password", "AWS_ACCESS_KEY_ID"]),
         (["storage.path=https://host/x"], ["storage.path", "s3://bucket/studies"]),
         (["storage.path=s3://no-bucket/x", "storage.optuna=env:DATABASE"], ["storage.path: s3://no-bucket", "bucket"]),
