@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.metrics import METRICS, Metric, place_of
+from trainables.data.settings import keeps_no_secret
 from trainables.models.spec import Count, Typed
 from trainables.recipe import Positive
 
@@ -72,8 +73,8 @@ class SearchConfig(Typed):
     """What is searched, how, and for what."""
 
     space: str = "full"
-    # Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
-    # its front; a YAML file, its recipes.
+    # Where the first trials come from, in order: `known`, recipes with sensible settings; the folder or the URL of
+    # another study, its front; a YAML file, its recipes.
     start_from: tuple[str, ...] = ("known",)
     sampler: Sampler = "tpe"
     trials: Count = 24
@@ -94,6 +95,13 @@ class SearchConfig(Typed):
     def bounds(self) -> dict[str, dict[str, float | None]]:
         """The constraints as `analysis.pareto` takes them."""
         return {name: {"min": bound.min, "max": bound.max} for name, bound in self.constraints.items()}
+
+    @field_validator("start_from")
+    @classmethod
+    def _keeps_no_secret(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        for source in sources:
+            keeps_no_secret(source)
+        return sources
 
     @field_validator("objectives")
     @classmethod

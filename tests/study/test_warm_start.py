@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import optuna
 import pytest
 
@@ -15,6 +16,7 @@ from study.config import dump_config, load_config
 from study.errors import UserError
 from study.ledger import Ledger
 from study.warm_start import StartingPoint, starting_points
+from tests.object_store import BUCKET
 from trainables.recipe import STRATEGY_NAMES, Recipe
 
 SCORES = {"vqa_std": 3.0, "vqa_variance_noise": 1.0, "vqa_accuracy": 0.4, "vqa_lift_kept": 0.9}
@@ -166,6 +168,26 @@ def test_a_source_that_is_no_start_is_refused_by_its_name(tmp_path: Path) -> Non
     assert f"{frontless} is this study itself" in refusal(*itself)
     (frontless / "trials" / "00000" / "recipe.json").write_text("{", encoding="utf-8")
     assert f"{frontless} cannot be read: {frontless / 'trials' / '00000' / 'recipe.json'}" in refusal(*itself[:1])
+
+
+def test_a_study_in_a_bucket_is_a_start_by_its_url(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    folder = other_study(tmp_path / "other", {"strategy": "sd", "learning_rate": 0.002})
+    place = f"{BUCKET}/{tmp_path.name}"
+    url = f"{place}/other"
+    fsspec.filesystem("s3").put(f"{folder}/", url, recursive=True)
+    (here,), (there,) = points(f"search.start_from=[{folder}]"), points(f"search.start_from=[{url}]")
+    assert (there.source, there.params) == (f"{url}, trial 00000", here.params)
+    assert (there.params["strategy"], there.params["learning_rate"]) == ("sd", 0.002)
+    assert f"{place}/another is no study, it has no config.yaml" in refusal(f"search.start_from=[{place}/another]")
+    assert "s3://no-bucket/other cannot be read: " in refusal("search.start_from=[s3://no-bucket/other]")
+    itself = [f"search.start_from=[{url}/]", f"storage.path={place}", "storage.optuna=env:DATABASE", "name=other"]
+    assert f"{url}/ is this study itself" in refusal(*itself)
+    secret = refusal("search.start_from=['s3://me:hush@bucket/other']")
+    assert "user or a password" in secret
+    assert "hush" not in secret
 
 
 def test_starting_points_come_before_anything_slow_is_imported() -> None:
