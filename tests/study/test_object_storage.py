@@ -12,22 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from analysis.commands import open_study
-from study.checks import checked_space, surroundings
 from study.config import load_config
-from study.ledger import Ledger
 from study.remote_study import LOCK
-from study.samplers import open_storage
-from study.trials import Trials
-from study.warm_start import starting_points
 from tests.object_store import BUCKET, SECRET
-from tests.study.nodes import scripted
+from tests.study.nodes import Nodes, cluster
 from tests.study.test_dashboard import dashboard, get
 from tests.study.tiny import (
     ROOT,
@@ -35,6 +30,7 @@ from tests.study.tiny import (
     Run,
     Study,
     check_that_optuna_and_ledger_agree,
+    check_that_trials_are_those_of_a_fast_storage,
 )
 from trainables.export import main as export
 from trainables.remote_folder import RemoteFolder
@@ -162,38 +158,49 @@ def test_a_study_in_a_bucket_goes_on_where_nothing_is_left_but_the_bucket(
             assert len(get(f"{at}/api/studies")["study_summaries"]) == 1
 
 
-NODES = """
-import os, sys
-from ray.cluster_utils import Cluster
-
-head = {"num_cpus": 0, "include_dashboard": False}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-try:
-    for cache in sys.argv[1:]:
-        os.environ["POLYDISTILL_CACHE"] = cache
-        nodes.add_node(num_cpus=2, resources={"trial": 1})
-    print(nodes.address, flush=True)
-    sys.stdin.read()
-finally:
-    nodes.shutdown()
-"""
-
-
-@pytest.mark.long
-def test_nodes_that_share_nothing_but_the_bucket_run_trials_of_one_study(stored: Stored) -> None:
+@contextmanager
+def nodes_apart(stored: Stored, cpus: int) -> Iterator[tuple[Nodes, list[Path]]]:
+    """A cluster of two nodes that share nothing but the bucket, as do its head and the study's driver; their caches."""
     caches = [stored.place / "first", stored.place / "second"]
-    stored.environment["RAY_AUTH_MODE"] = "disabled"  # else the driver asks for a token, and these nodes do not
-    with scripted(NODES, [*map(str, caches)], stored.environment) as address:
-        run = stored.begin("search.trials=4", "training.steps=60", UNCONFIRMED, cache="driver", address=address)
-        outcome = run.wait(PATIENCE)
-    assert outcome.code == 0, run.said()
+    head = stored.environment | {"POLYDISTILL_CACHE": str(stored.place / "head")}
+    with cluster(stored.place, head, drivers=1) as nodes:
+        stored.environment = nodes.environment
+        for cache in caches:
+            nodes.add(cpus, POLYDISTILL_CACHE=str(cache))
+        yield nodes, caches
+
+
+def check_that_both_had_a_part(stored: Stored, trials: int, caches: list[Path]) -> None:
     stored.look()
-    assert len(stored.results()) == 4
+    assert len(stored.results()) == trials
     check_that_optuna_and_ledger_agree(stored, stored.storage)
     for cache in caches:  # trials need it, and the stage that made it ran on one node
         assert len(list(cache.glob("mirrored/*/teacher-cache/*/manifest.json"))) == 1
         assert list(cache.glob("trials/*")) == []
-    assert list((stored.place / "driver").glob("mirrored/*/teacher-cache")) == []
+    for name in ("driver", "head"):
+        assert list((stored.place / name).glob("mirrored/*/teacher-cache")) == []
+
+
+@pytest.mark.long
+def test_nodes_that_share_nothing_but_the_bucket_run_trials_of_one_study(stored: Stored) -> None:
+    with nodes_apart(stored, cpus=2) as (nodes, caches):
+        run = stored.begin("search.trials=4", "training.steps=60", UNCONFIRMED, cache="driver", address=nodes.address)
+        outcome = run.wait(PATIENCE)
+    assert outcome.code == 0, run.said()
+    check_that_both_had_a_part(stored, 4, caches)
+
+
+@pytest.mark.long
+def test_nodes_that_share_nothing_but_the_bucket_share_each_trial(stored: Stored) -> None:
+    settings = ["search.trials=2", "resources={workers_per_trial: 2, concurrent_trials: 1}", UNCONFIRMED]
+    with nodes_apart(stored, cpus=1) as (nodes, caches):
+        run = stored.begin(*settings, cache="driver", address=nodes.address)
+        together = run.until(lambda: len(found := nodes.workers()) == 2 and found, PATIENCE)
+        outcome = run.wait(PATIENCE)
+        assert set(together.values()) == set(nodes.started[1:])
+    assert outcome.code == 0, run.said()
+    check_that_both_had_a_part(stored, 2, caches)
+    assert {result["state"] for result in stored.results().values()} <= {"complete", "stopped"}
 
 
 @pytest.mark.parametrize(
@@ -271,19 +278,5 @@ def test_a_store_that_answers_slowly_costs_time_and_no_trial(stored: Stored, sto
     assert outcome.code == 0, run.said()
     stored.look()
     check_that_optuna_and_ledger_agree(stored, stored.storage)
-
     config = load_config(*stored.command(*settings)[:1], stored.command(*settings)[2::2])
-    ledger = Ledger(stored.place / "expected")
-    trials = Trials(
-        open_storage(config, "sqlite:///:memory:", "expected"),
-        ledger,
-        config.search,
-        config.seed,
-        space := checked_space(config),
-        surroundings(config),
-    )
-    trials.start_from(starting_points(config, space))
-    expected = [trials.ask() for _ in range(3)]
-    found = stored.recipes()
-    assert [found[number]["recipe"] for number in range(3)] == [one.recipe.model_dump(mode="json") for one in expected]
-    assert [found[number]["seed"] for number in range(3)] == [one.seed for one in expected]
+    check_that_trials_are_those_of_a_fast_storage(stored, config)

@@ -9,33 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from study.shared_folders import Probe, look
-from tests.study.nodes import scripted
+from tests.study.nodes import cluster
 
 if TYPE_CHECKING:
     from tests.study.tiny import Study
-
-# Two nodes; where the second one runs, an empty disk of its own lies over each of these folders.
-NODES = """
-import ctypes, os, subprocess, sys
-from ray.cluster_utils import Cluster
-from study.placement import TRIAL_RESOURCE
-
-head = {"num_cpus": 1, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-try:
-    NEW_MOUNTS = 0x20000
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(NEW_MOUNTS):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    for folder in sys.argv[1:]:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
-    nodes.add_node(num_cpus=1)
-    print(nodes.address, flush=True)
-    sys.stdin.read()
-finally:
-    nodes.shutdown()
-"""
 
 
 @pytest.mark.long
@@ -45,16 +22,19 @@ def test_a_folder_that_a_node_does_not_share_is_told_by_its_key_and_the_node_bef
     for folder in (runs, shared, cache):
         folder.mkdir()
     study.environment = {**study.environment, "POLYDISTILL_CACHE": str(cache)}
-    with scripted(NODES, [str(runs), str(cache)], study.environment) as address:
+    with cluster(study.place, study.environment, drivers=1) as nodes:
+        study.environment = nodes.environment
+        nodes.add(1)
+        nodes.add(1, runs, cache)
         for key, what, folder, settings in (
             ("storage.path", "study folder", runs / "tiny", []),
             ("POLYDISTILL_CACHE", "cache folder", cache, [f"storage.path={shared}"]),
         ):
-            outcome = study.start(*settings, address=address).wait()
+            outcome = study.start(*settings, address=nodes.address).wait()
             assert outcome.code == 2, study.runs[-1].said()
             assert "prepare data" not in outcome.errors
             last = outcome.errors.splitlines()[-1]
-            assert last.startswith(f"study.run: {key}: node {address.partition(':')[0]} does not share the {what} ")
+            assert last.startswith(f"study.run: {key}: node 127.0.0.1 does not share the {what} ")
             assert f" {folder} (" in last
             assert list(folder.glob(".shared*")) == []
     assert list(cache.iterdir()) == []
