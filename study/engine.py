@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,7 @@ from study.foresight import Foresight
 from study.last_words import last_words
 from study.ledger import Ledger, TrialRecord
 from study.left_groups import left_groups_removed
-from study.placement import Room
+from study.placement import Node, Room, present_nodes
 from study.plan import Plan
 from study.progress import Progress
 from study.ray_metrics import RayMetrics
@@ -27,7 +27,7 @@ from study.results import print_time, withdraw_report, write_report
 from study.samplers import open_storage
 from study.search_stage import Search
 from study.selection import front
-from study.shared_folders import check_shared
+from study.shared_folders import SharedNodes
 from study.stages import Prepared, StageRunner, mapped_teacher_layers
 from study.tracking import Trackers
 from study.trial_plan import Inputs
@@ -82,12 +82,14 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
                 stack.enter_context(ray_cluster(plan.address, config.resources, lost))
                 if config.resources.workers_per_trial or plan.address is not None:
                     stack.enter_context(left_groups_removed())
+                nodes = present_nodes
                 if plan.address is not None:
-                    check_shared(ledger.remote.remote if ledger.remote else ledger.folder)
+                    nodes = SharedNodes(ledger.remote.remote if ledger.remote else ledger.folder).present
+                    nodes()
             if url := dashboard_url():
                 progress.note(f"Ray dashboard: {url}")
             progress.note(f"Optuna dashboard: python -m study.dashboard {ledger.folder}")
-            spent = _Stages(plan, trials, trackers, progress).run()
+            spent = _Stages(plan, trials, trackers, progress, nodes).run()
         remove_left_overs(ledger)  # Ray is down: what outlived a killed run has written its last
         with progress.stage("report"):
             write_report(ledger.folder)
@@ -98,7 +100,9 @@ def run_stages(plan: Plan, ledger: Ledger, terminal: IO[str]) -> None:
 class _Stages:
     """All stages that compute."""
 
-    def __init__(self, plan: Plan, trials: Trials, trackers: Trackers, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, trials: Trials, trackers: Trackers, progress: Progress, nodes: Callable[[], Sequence[Node]]
+    ) -> None:
         self._config = plan.config
         self._space = plan.space
         self._trials = trials
@@ -106,7 +110,7 @@ class _Stages:
         self._trackers = trackers
         self._progress = progress
         self._profile = plan.profile
-        self._room = Room(plan.config.resources, plan.address is not None, progress.note)
+        self._room = Room(plan.config.resources, plan.address is not None, progress.note, nodes)
         self._described: dict[str, Any] = {}  # the teacher
 
     def run(self) -> dict[str, float]:

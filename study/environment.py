@@ -21,7 +21,7 @@ from study.config import ResourcesConfig
 from study.errors import UserError
 from study.placement import TRIAL_RESOURCE, check_fit
 from study.ray_job import settings_of_job
-from study.ray_token import has_token, use_own_token
+from study.ray_token import has_token, mode_of, use_own_token
 from study.ray_watch import start_watched, watched
 from study.storage_config import StorageConfig
 from trainables.artifact_mirror import MIRROR
@@ -182,9 +182,9 @@ def prepare_process(address: str | None) -> None:
         # Of one machine alone, whatever it runs: Ray's servers then listen on 127.0.0.1, and not on all interfaces.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         use_own_token()
-    elif has_token():
-        # `ray start` asks for a token from then on, but `ray.init` does not show it to an address that is named.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    elif has_token() and "RAY_AUTH_MODE" not in os.environ:
+        # `ray start` asks for a token where there is one, but `ray.init` does not show it to an address that is named.
+        os.environ["RAY_AUTH_MODE"] = mode_of(address)
 
 
 @contextmanager

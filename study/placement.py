@@ -74,7 +74,7 @@ class Room:
         resources: ResourcesConfig,
         may_grow: bool,
         note: Callable[[str], None],
-        nodes: Callable[[], Sequence[Node]] = present_nodes,
+        nodes: Callable[[], Sequence[Node]],
     ) -> None:
         """``may_grow``: whether nodes may join, as on a cluster. ``note``: hears when there is more room, or less.
 

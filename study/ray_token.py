@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 _NAMED = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+# A process reads whether it shows a token once, when it begins with Ray: so another one asks.
+_ASK = """
+import sys
+from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import GcsClient
+
+GcsClient(address=canonicalize_bootstrap_address(sys.argv[1])).internal_kv_keys(b"", namespace=None, timeout=5)
+"""
+_ANSWER_WITHIN = 60.0  # seconds
 
 
 def has_token() -> bool:
     """Whether there is a token where Ray looks for one."""
     return _is_named() or _path().exists()
+
+
+def mode_of(address: str) -> str:
+    """What `RAY_AUTH_MODE` is to be for the cluster at ``address``: `disabled` if it answers without a token.
+
+    A driver that asks for a token does not work with a cluster that has none, and the user's token may be younger than
+    the cluster, or made by a study on this machine alone.
+    """
+    with suppress(subprocess.TimeoutExpired):
+        asked = subprocess.run(
+            [sys.executable, "-c", _ASK, address],
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_ANSWER_WITHIN,
+        )
+        if asked.returncode == 0:
+            return "disabled"
+    return "token"
 
 
 def use_own_token() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from study.metrics import METRICS, Metric, out_of_reach, place_of
+from trainables.data.settings import keeps_no_secret
 from trainables.models.spec import Count, Typed
 from trainables.recipe import Positive
 
@@ -87,8 +88,8 @@ class SearchConfig(Typed):
     space: str = "full"
     """The search space: a file of `search_spaces/` by its name (`full`, `mix`, `paper`), or the path of one of your own."""
     start_from: tuple[str, ...] = ("known",)
-    """Where the first trials come from, in order: `known`, recipes with sensible settings; the folder of another study,
-    its front; a YAML file, its recipes."""
+    """Where the first trials come from, in order: `known`, recipes with sensible settings; the folder or the URL of
+    another study, its front; a YAML file, its recipes."""
     sampler: Sampler = "tpe"
     """What proposes recipes; `gp` needs a space without conditions, such as `mix`."""
     trials: Count = 24
@@ -124,6 +125,13 @@ class SearchConfig(Typed):
             if mistake := out_of_reach(metric, bound.min, bound.max):
                 raise ValueError(f"{metric}.{mistake}")
         return constraints
+
+    @field_validator("start_from")
+    @classmethod
+    def _keeps_no_secret(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        for source in sources:
+            keeps_no_secret(source)
+        return sources
 
     @field_validator("objectives")
     @classmethod

@@ -1,23 +1,26 @@
-"""Whether all nodes of a cluster see the folders that a study writes: tried with files, before anything slow starts."""
+"""Whether all nodes of a cluster see the folders that a study writes: tried with files, before anything slow starts, and
+when a node joins.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from study.errors import UserError
-from study.placement import TRIAL_RESOURCE
+from study.placement import TRIAL_RESOURCE, Node
 from trainables.artifacts import cache_root
 from trainables.remote_folder import RemoteFolder
 
 _USED = ("CPU", "GPU", TRIAL_RESOURCE)  # a node that has none of them does nothing of a study
 _SEEN_WITHIN = 5.0  # seconds: shared file systems may show a new file late
+_OUTAGE = 120.0  # seconds without an answer of a store that do not end a study that runs
 _ANSWER_WITHIN = 300.0  # seconds, for a node's first process of a study
 _AGAIN = 0.1  # seconds
 
@@ -69,41 +72,62 @@ class Probe:
                 (self.folder / self.name).unlink(missing_ok=True)
 
 
-def check_shared(study: Path | RemoteFolder) -> None:
-    """Whether every node of the running cluster sees the folder of the study, and the cache folder unless each has its
-    own, and can write there.
+class SharedNodes:
+    """The nodes of the running cluster, each held against the folders that a study's nodes share when it is first seen.
 
-    Nodes that join later are not looked at.
+    Those are the folder of the study, and the cache folder unless each node has its own.
+    """
+
+    def __init__(self, study: Path | RemoteFolder) -> None:
+        self._study = study
+        self._seen: set[str] = set()
+
+    def present(self) -> list[Node]:
+        """The nodes that there are. Takes seconds where there are new ones, so that nothing runs there before they are
+        known to see the folders and to be able to write there.
+
+        Raises:
+            UserError: if one cannot, naming the node, the key, the path and what would be right.
+        """
+        import ray
+
+        present = [node for node in ray.nodes() if node["Alive"]]
+        new = [one for one in present if one["NodeID"] not in self._seen and any(map(one["Resources"].get, _USED))]
+        if new:
+            self._check(new)
+            self._seen |= {node["NodeID"] for node in new}
+        return [node["Resources"] for node in present]
+
+    def _check(self, nodes: Sequence[Mapping[str, Any]]) -> None:
+        folders: list[tuple[str, str, Path | RemoteFolder]] = []
+        if isinstance(self._study, RemoteFolder):
+            patience = _OUTAGE if self._seen else _SEEN_WITHIN
+            folders.append(("storage.path", "study folder", replace(self._study, patience=patience)))
+        else:
+            folders.append(("storage.path", "study folder", self._study))
+            folders.append(("POLYDISTILL_CACHE", "cache folder", cache_root().absolute()))
+        # Named as what `atomically` leaves of a killed process, so that it is cleared away as that is.
+        probes = [
+            Probe(key, what, folder, f".shared.{uuid.uuid4().hex[:8]}", uuid.uuid4().hex)
+            for key, what, folder in folders
+        ]
+        try:
+            for probe in probes:
+                probe.write()
+            for node, answer in _ask(nodes, probes):
+                _refuse(node["NodeManagerAddress"], node["NodeID"], probes, answer)
+        finally:
+            for probe in probes:
+                for one in (probe, *(probe.answer_of(node["NodeID"]) for node in nodes)):
+                    one.remove()
+
+
+def _ask(nodes: Sequence[Mapping[str, Any]], probes: list[Probe]) -> Iterator[tuple[Mapping[str, Any], dict[str, str]]]:
+    """What every node finds, `look` in a process there; nothing of a node that is gone by then.
 
     Raises:
-        UserError: naming the node, the key, the path and what would be right.
+        UserError: if a node does not answer.
     """
-    import ray
-
-    nodes = [one for one in ray.nodes() if one["Alive"] and any(one["Resources"].get(name) for name in _USED)]
-    folders: list[tuple[str, str, Path | RemoteFolder]] = []
-    if isinstance(study, RemoteFolder):
-        folders.append(("storage.path", "study folder", replace(study, patience=_SEEN_WITHIN)))
-    else:
-        folders.append(("storage.path", "study folder", study))
-        folders.append(("POLYDISTILL_CACHE", "cache folder", cache_root().absolute()))
-    # Named as what `atomically` leaves of a killed process, so that it is cleared away as that is.
-    probes = [
-        Probe(key, what, folder, f".shared.{uuid.uuid4().hex[:8]}", uuid.uuid4().hex) for key, what, folder in folders
-    ]
-    try:
-        for probe in probes:
-            probe.write()
-        for node, answer in zip(nodes, _ask(nodes, probes), strict=True):
-            _refuse(node["NodeManagerAddress"], node["NodeID"], probes, answer)
-    finally:
-        for probe in probes:
-            for one in (probe, *(probe.answer_of(node["NodeID"]) for node in nodes)):
-                one.remove()
-
-
-def _ask(nodes: Sequence[Mapping[str, Any]], probes: list[Probe]) -> list[dict[str, str]]:
-    """What every node finds, `look` in a process there."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -114,16 +138,17 @@ def _ask(nodes: Sequence[Mapping[str, Any]], probes: list[Probe]) -> list[dict[s
         )
         for node in nodes
     ]
-    deadline, answers = time.monotonic() + _ANSWER_WITHIN, []
+    deadline = time.monotonic() + _ANSWER_WITHIN
     for node, reference in zip(nodes, asked, strict=True):
         try:
-            answers.append(ray.get(reference, timeout=max(0.0, deadline - time.monotonic())))
+            yield node, ray.get(reference, timeout=max(0.0, deadline - time.monotonic()))
         except ray.exceptions.RayError as error:
+            if all(one["NodeID"] != node["NodeID"] or not one["Alive"] for one in ray.nodes()):
+                continue
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"--address: node {node['NodeManagerAddress']} runs nothing: {type(error).__name__}: {reason}"
             ) from None
-    return answers
 
 
 def look(probes: Sequence[Probe], node: str) -> dict[str, str]:

@@ -9,15 +9,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.commands import CommandError
+from analysis.remote import copied_here, is_url
 from search_spaces.space import KNOWN_RECIPES, FloatRange, SearchSpace
 from study.checks import surroundings
 from study.config import StudyConfig
 from study.errors import UserError
 from study.mistakes import first_mistake, read_mapping
+from study.storage_config import study_url
 from trainables.recipe import STRATEGY_NAMES, Recipe
 
 _KNOWN = "known"
-_SOURCES = f"{_KNOWN}, the folder of another study, or a YAML file of recipes"
+_SOURCES = f"{_KNOWN}, the folder or the URL of another study, or a YAML file of recipes"
 # What a recipe has where a space does not search it.
 _ASSUMED = Recipe(strategy="fd").model_dump(mode="json") | {"strategy_weights": dict.fromkeys(STRATEGY_NAMES, 0.0)}
 
@@ -54,9 +57,14 @@ def _recipes(source: str, config: StudyConfig) -> dict[str, Recipe]:
     """The recipes of one source by their names."""
     if source == _KNOWN:
         return _recipes_in(KNOWN_RECIPES)
+    if is_url(source):
+        return _front_of(source, _copied(source, config))
     path = Path(source).expanduser()
     if path.is_dir():
-        return _front_of(source, path, config)
+        own = Path(config.storage.path).expanduser() / config.name
+        if path.resolve() == own.resolve():
+            raise _is_itself(source)
+        return _front_of(source, path)
     if path.is_file():
         return _recipes_in(path)
     beside = [str(path.with_name(entry.name)) for entry in path.parent.glob("*")] if path.parent.is_dir() else []
@@ -75,10 +83,21 @@ def _recipes_in(path: Path) -> dict[str, Recipe]:
     return {str(name): _checked(f"search.start_from: {path}: {name}", fields) for name, fields in content.items()}
 
 
-def _front_of(source: str, folder: Path, config: StudyConfig) -> dict[str, Recipe]:
-    own = Path(config.storage.path).expanduser() / config.name
-    if folder.resolve() == own.resolve():
-        raise UserError(f"search.start_from: {source} is this study itself: name {_SOURCES}")
+def _copied(source: str, config: StudyConfig) -> Path:
+    """The folder of a copy of the study at a URL."""
+    if source.rstrip("/") == study_url(config):
+        raise _is_itself(source)
+    try:
+        return copied_here(source)
+    except CommandError as error:
+        raise UserError(f"search.start_from: {error}") from None
+
+
+def _is_itself(source: str) -> UserError:
+    return UserError(f"search.start_from: {source} is this study itself: name {_SOURCES}")
+
+
+def _front_of(source: str, folder: Path) -> dict[str, Recipe]:
     if not (folder / "config.yaml").is_file():
         raise UserError(f"search.start_from: {source} is no study, it has no config.yaml: name {_SOURCES}")
     from analysis.load import front, load_study  # slow, and needed here alone

@@ -36,12 +36,20 @@ class TrialFolder:
         if str(STATE) in self._remote.names():
             self._remote.pull(self.path, [str(STATE)])
         else:
-            (self.path / STATE).unlink(missing_ok=True)
+            self.drop_state()
 
     def push(self, name: str) -> None:
-        """Keep one file, such as the trial's state."""
+        """Keep one file, such as the trial's state; of a trial that is kept at a URL, not here."""
         if self._remote is not None:
             self._remote.push(self.path, [name])
+            (self.path / name).unlink(missing_ok=True)
+
+    def drop_state(self) -> None:
+        """Delete the copy here of a state that is kept at a URL: what a worker has when it is killed, as Ray Train does when
+        its trial is stopped, stays.
+        """
+        if self._remote is not None:
+            (self.path / STATE).unlink(missing_ok=True)
 
     def push_all(self) -> None:
         """Keep the student and its examples."""

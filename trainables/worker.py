@@ -154,6 +154,7 @@ class _Training:
             state = load_state(self._state_file, self._device)
             if state is not None:
                 verdict = self._restore(state)
+            self._folder.drop_state()
         verdict = int(maximum(verdict, self._device))
         if verdict == _UNFIT:
             self._distiller = Distiller(self._plan, self._device)  # the present one may have taken a part of the state
@@ -164,6 +165,7 @@ class _Training:
             state = load_state(self._state_file, self._device)
             if state is None or self._restore(state) != _RESTORED:
                 raise RuntimeError(f"{self._state_file} can be read by the trial's first worker, but not by this one")
+            self._folder.drop_state()
         return state
 
     def _restore(self, state: dict[str, Any]) -> int:

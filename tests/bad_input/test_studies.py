@@ -102,11 +102,11 @@ def test_a_place_that_cannot_hold_a_study_is_named_by_its_key(refused: Refused) 
 
 
 STARTS = [
-    ("missing", "search.start_from: there is no 'missing': name known, the folder of another study, or a YAML file of recipes"),
-    ("knwon", "search.start_from: there is no 'knwon': did you mean known? name known, the folder of another study, or a YAML file of recipes"),
-    ("empty", "search.start_from: empty is no study, it has no config.yaml: name known, the folder of another study, or a YAML file of recipes"),
-    ("runs/emoji-clip", "search.start_from: runs/emoji-clip is this study itself: name known, the folder of another study, or a YAML file of recipes"),
-    ("frontless", "search.start_from: frontless has no front: none of its 0 trials is complete and feasible; name known, the folder of another study, or a YAML file of recipes"),
+    ("missing", "search.start_from: there is no 'missing': name known, the folder or the URL of another study, or a YAML file of recipes"),
+    ("knwon", "search.start_from: there is no 'knwon': did you mean known? name known, the folder or the URL of another study, or a YAML file of recipes"),
+    ("empty", "search.start_from: empty is no study, it has no config.yaml: name known, the folder or the URL of another study, or a YAML file of recipes"),
+    ("runs/emoji-clip", "search.start_from: runs/emoji-clip is this study itself: name known, the folder or the URL of another study, or a YAML file of recipes"),
+    ("frontless", "search.start_from: frontless has no front: none of its 0 trials is complete and feasible; name known, the folder or the URL of another study, or a YAML file of recipes"),
     ("damaged", "search.start_from: damaged cannot be read: damaged/trials/00000/recipe.json: Invalid JSON: ..."),
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -35,9 +36,15 @@ class Nodes:
     environment: dict[str, str]  # with the token that the cluster asks for
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def add(self, cpus: int, *options: str) -> subprocess.Popen[bytes]:
-        """Start a node; returns once it is up."""
-        return self._start("--address", self.address, "--num-cpus", str(cpus), *options)
+    def add(self, cpus: int, *hidden: Path, **settings: str) -> subprocess.Popen[bytes]:
+        """Start a node; returns once it is up. Over each ``hidden`` folder it has an empty disk of its own, for which
+        only root can ask. ``settings``: what its environment has beside the cluster's.
+        """
+        before: list[str] = []
+        if hidden:
+            mounts = "".join(f"mount -t tmpfs tmpfs {shlex.quote(str(folder))} && " for folder in hidden)
+            before = ["unshare", "--mount", "sh", "-c", f'{mounts}exec "$@"', "sh"]
+        return self._start("--address", self.address, "--num-cpus", str(cpus), before=before, **settings)
 
     def remove(self, node: subprocess.Popen[bytes]) -> None:
         """Take a node's power away: all of its processes end at once."""
@@ -65,13 +72,13 @@ class Nodes:
             *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(free_port()), *options),
         )
 
-    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+    def _start(self, *options: str, before: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address", "127.0.0.1"]
         said = self.folder / f"node.{time.monotonic_ns()}"
         with open(said, "wb") as output:
             process = subprocess.Popen(
-                [*command, *options],
-                env=self.environment | _SETTINGS,
+                [*before, *command, *options],
+                env=_SETTINGS | self.environment | settings,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -99,27 +106,22 @@ def cluster(
             nodes.remove(node)
 
 
-@contextmanager
-def scripted(script: str, arguments: Sequence[str], environment: dict[str, str]) -> Iterator[str]:
-    """The address of a cluster that a script makes: it prints it, and ends the nodes when its standard input ends."""
-    patient = {name: _SETTINGS[name] for name in ("RAY_raylet_start_wait_time_s", "RAY_agent_register_timeout_ms")}
-    with subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        cwd=ROOT,
-        env=environment | patient,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            address = process.stdout.readline().strip()
-            assert address, f"the nodes did not start: {process.wait()}"
-            yield address
-        finally:
-            process.stdin.close()
-            process.wait(60)
+def said_on_two_nodes(
+    script: str, arguments: Sequence[str], environment: dict[str, str], cpus: int, folder: Path
+) -> str:
+    """The last line of a script to which `ray.init()` gives a cluster of two nodes, with so many CPUs each."""
+    with cluster(folder, environment, 2, "--include-dashboard", "false") as nodes:
+        for _ in range(2):
+            nodes.add(cpus)
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=ROOT,
+            env={**nodes.environment, "RAY_ADDRESS": nodes.address, "RAY_AUTH_MODE": _SETTINGS["RAY_AUTH_MODE"]},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()[-1]
 
 
 def free_port() -> int:

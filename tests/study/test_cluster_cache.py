@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.study.tiny import ROOT, TINY
+from tests.study.nodes import said_on_two_nodes
+from tests.study.tiny import TINY
 
 CACHE = """
 import collections, json, os, sys
 from pathlib import Path
 import numpy as np
 import ray
-from ray.cluster_utils import Cluster
 from study.config import load_config
-from study.placement import TRIAL_RESOURCE
 from study.stages import StageRunner
 from trainables.data import cluster
 from trainables.encoding import Encoding, Shards
@@ -40,11 +37,7 @@ def progress(done, total):
 
 
 cluster.write = watched
-head = {"num_cpus": 0, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-for _ in range(2):
-    nodes.add_node(num_cpus=1)
-ray.init(address=nodes.address, log_to_driver=False)
+ray.init(log_to_driver=False)
 try:
     with StageRunner(config, lambda: (1.0, 0.0)) as stages:
         train = stages.run("prepare", progress=progress).train
@@ -61,7 +54,6 @@ try:
     _build_there(encoding, folder / "again", 0.0, progress)
 finally:
     ray.shutdown()
-    nodes.shutdown()
 assert sorted(one.number for one in written_there) == list(range(len(shards.all)))
 assert sorted(one.number for one in written) == list(range(1, len(shards.all)))
 
@@ -86,17 +78,6 @@ def test_both_nodes_of_a_cluster_make_the_cache_that_one_machine_makes(
 ) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(TINY), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", CACHE, str(tmp_path), str(config)],
-        cwd=ROOT,
-        env={
-            **run_environment,
-            "RAY_raylet_start_wait_time_s": "120",  # three nodes at once, on a busy machine
-            "RAY_agent_register_timeout_ms": "120000",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    shards, nodes = json.loads(done.stdout.splitlines()[-1])
+    said = said_on_two_nodes(CACHE, [str(tmp_path), str(config)], run_environment, 1, tmp_path)
+    shards, nodes = json.loads(said)
     assert (len(nodes), sum(nodes.values())) == (2, shards)

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.study.tiny import UNCONFIRMED, check_that_nothing_is_left, check_that_optuna_and_ledger_agree
+from study.config import load_config
+from tests.study.slow_folder import DEVICE, slow_folder
+from tests.study.tiny import (
+    UNCONFIRMED,
+    check_that_nothing_is_left,
+    check_that_optuna_and_ledger_agree,
+    check_that_trials_are_those_of_a_fast_storage,
+)
 from trainables.resources import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -62,6 +69,23 @@ def test_a_full_disk_ends_the_study_in_one_line_and_it_goes_on_where_there_is_ro
     assert len(results) == 3
     assert {result["state"] for result in results.values()} <= {"complete", "stopped"}
     assert kept.items() <= results.items()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists(DEVICE), reason=f"mounting a slow folder needs root and {DEVICE}"
+)
+def test_a_file_server_that_answers_slowly_costs_time_and_no_trial(study: Study) -> None:
+    settings = ["search.trials=3", "search.sampler=random", "resources.concurrent_trials=1", UNCONFIRMED]
+    disk, runs = study.place / "disk", study.place / "runs"
+    disk.mkdir()
+    runs.mkdir()
+    with slow_folder(disk, runs, seconds=0.02):
+        run = study.start(*settings)
+        outcome = run.wait(800)
+        assert outcome.code == 0, run.said()
+        check_that_optuna_and_ledger_agree(study)
+        check_that_trials_are_those_of_a_fast_storage(study, load_config(str(study.place / "tiny.yaml"), settings))
 
 
 @pytest.mark.long

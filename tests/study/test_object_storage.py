@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -13,24 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from analysis.commands import open_study
-from study.checks import checked_space, surroundings
 from study.config import load_config
-from study.errors import UserError
-from study.ledger import Ledger
-from study.remote_study import LOCK, RemoteStudy
-from study.samplers import open_storage
-from study.trials import Trials
-from study.warm_start import starting_points
-from tests.study.nodes import scripted
+from study.remote_study import LOCK
+from tests.object_store import BUCKET, SECRET
+from tests.study.nodes import Nodes, cluster
 from tests.study.test_dashboard import dashboard, get
 from tests.study.tiny import (
     ROOT,
@@ -38,40 +30,15 @@ from tests.study.tiny import (
     Run,
     Study,
     check_that_optuna_and_ledger_agree,
+    check_that_trials_are_those_of_a_fast_storage,
 )
-from trainables.artifacts import artifact
 from trainables.export import main as export
 from trainables.remote_folder import RemoteFolder
 
 if TYPE_CHECKING:
     from tests.study.tiny import Outcome
 
-SECRET = "a-secret-that-stays-in-the-environment"
-BUCKET = "studies"
 PATIENCE = 600.0  # seconds: all that is stored goes through a server in this process
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[dict[str, str]]:
-    """A server with a bucket, and what reaches it from the environment."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        fsspec.filesystem("s3").clear_instance_cache()
-        fsspec.filesystem("s3").mkdir(BUCKET)
-        yield environment
-        fsspec.filesystem("s3").clear_instance_cache()
-    server.stop()
 
 
 class Stored(Study):
@@ -83,7 +50,7 @@ class Stored(Study):
 
     @property
     def remote(self) -> RemoteFolder:
-        return RemoteFolder(f"s3://{BUCKET}/{self.place.name}/tiny")
+        return RemoteFolder(f"{BUCKET}/{self.place.name}/tiny")
 
     @property
     def storage(self) -> str:
@@ -191,143 +158,55 @@ def test_a_study_in_a_bucket_goes_on_where_nothing_is_left_but_the_bucket(
             assert len(get(f"{at}/api/studies")["study_summaries"]) == 1
 
 
-NODES = """
-import os, sys
-from ray.cluster_utils import Cluster
+@contextmanager
+def nodes_apart(stored: Stored, cpus: int) -> Iterator[tuple[Nodes, list[Path]]]:
+    """A cluster of two nodes that share nothing but the bucket, as do its head and the study's driver; their caches."""
+    caches = [stored.place / "first", stored.place / "second"]
+    head = stored.environment | {"POLYDISTILL_CACHE": str(stored.place / "head")}
+    with cluster(stored.place, head, drivers=1) as nodes:
+        stored.environment = nodes.environment
+        for cache in caches:
+            nodes.add(cpus, POLYDISTILL_CACHE=str(cache))
+        yield nodes, caches
 
-head = {"num_cpus": 0, "include_dashboard": False}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-try:
-    for cache in sys.argv[1:]:
-        os.environ["POLYDISTILL_CACHE"] = cache
-        nodes.add_node(num_cpus=2, resources={"trial": 1})
-    print(nodes.address, flush=True)
-    sys.stdin.read()
-finally:
-    nodes.shutdown()
-"""
+
+def check_that_both_had_a_part(stored: Stored, trials: int, caches: list[Path]) -> None:
+    stored.look()
+    assert len(stored.results()) == trials
+    check_that_optuna_and_ledger_agree(stored, stored.storage)
+    for cache in caches:  # trials need it, and the stage that made it ran on one node
+        assert len(list(cache.glob("mirrored/*/teacher-cache/*/manifest.json"))) == 1
+        assert {path.name for path in cache.glob("trials/**/*") if path.is_file()} <= {"worker.lock"}
+    for name in ("driver", "head"):
+        assert list((stored.place / name).glob("mirrored/*/teacher-cache")) == []
 
 
 @pytest.mark.long
 def test_nodes_that_share_nothing_but_the_bucket_run_trials_of_one_study(stored: Stored) -> None:
-    caches = [stored.place / "first", stored.place / "second"]
-    stored.environment["RAY_AUTH_MODE"] = "disabled"  # else the driver asks for a token, and these nodes do not
-    with scripted(NODES, [*map(str, caches)], stored.environment) as address:
-        run = stored.begin("search.trials=4", "training.steps=60", UNCONFIRMED, cache="driver", address=address)
+    with nodes_apart(stored, cpus=2) as (nodes, caches):
+        run = stored.begin("search.trials=4", "training.steps=60", UNCONFIRMED, cache="driver", address=nodes.address)
         outcome = run.wait(PATIENCE)
     assert outcome.code == 0, run.said()
-    stored.look()
-    assert len(stored.results()) == 4
-    check_that_optuna_and_ledger_agree(stored, stored.storage)
-    for cache in caches:  # trials need it, and the stage that made it ran on one node
-        assert len(list(cache.glob("mirrored/*/teacher-cache/*/manifest.json"))) == 1
-        assert list(cache.glob("trials/*")) == []
-    assert list((stored.place / "driver").glob("mirrored/*/teacher-cache")) == []
+    check_that_both_had_a_part(stored, 4, caches)
 
 
-def held(url: str, folder: Path) -> RemoteStudy:
-    study = RemoteStudy(url, folder)
-    study.open()
-    return study
-
-
-def test_a_dead_drivers_study_is_taken_over_and_a_driver_that_comes_back_writes_nothing(
-    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("study.remote_study.BEAT", 0.2)
-    monkeypatch.setattr("study.remote_study.LEASE", 3.0)
-    url = f"s3://{BUCKET}/{tmp_path.name}/lock"
-    first = held(url, tmp_path / "a")
-    (tmp_path / "a" / "mine.json").write_text("1", encoding="utf-8")
-    first.keep_all()
-    with pytest.raises(UserError, match=rf"already running \(process {os.getpid()} on .*\); wait for it or stop it"):
-        held(url, tmp_path / "b")
-    first._ended.set()  # as if its process were stopped for a while
-    second = held(url, tmp_path / "b")
-    assert (tmp_path / "b" / "mine.json").read_text(encoding="utf-8") == "1"
-    first._ended.clear()
-    first._live_once()
-    with pytest.raises(UserError, match="was taken over by another process"):
-        first.keep(tmp_path / "a" / "mine.json")
-    shutil.rmtree(second.folder)
-    with pytest.raises(UserError, match="was deleted while it ran; the same command goes on from there"):
-        second.keep_all()
-    second.close()
-    assert RemoteFolder(url).names() == ["mine.json"]
-
-
-def test_a_study_that_is_set_aside_keeps_all_that_it_had_and_its_neighbours_are_left_alone(
-    store: dict[str, str], tmp_path: Path
-) -> None:
-    bucket = RemoteFolder(f"s3://{BUCKET}/{tmp_path.name}")
-    student = "tiny/trials/00000/checkpoint/model.safetensors"
-    for name in ("tiny/config.yaml", "tiny/trials/00000/recipe.json", student, "tiny-too/config.yaml"):
-        bucket.write(name, b"{}")
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "of-another-study.json").write_text("{}", encoding="utf-8")
-    study = held(f"{bucket.url}/tiny", tmp_path / "copy")
-    found = sorted(str(path.relative_to(study.folder)) for path in study.folder.rglob("*") if path.is_file())
-    assert found == [".copy", "config.yaml", "trials/00000/recipe.json"]  # students stay where they are
-    assert study.set_aside() == f"{bucket.url}/tiny.1"
-    assert study.set_aside() is None
-    study.close()
-    assert bucket.names() == [
-        "tiny-too/config.yaml",
-        "tiny.1/config.yaml",
-        "tiny.1/trials/00000/checkpoint/model.safetensors",
-        "tiny.1/trials/00000/recipe.json",
-    ]
-    assert [path.name for path in study.folder.rglob("*") if path.is_file()] == [".copy"]
-
-
-def test_an_artifact_is_built_on_one_machine_and_one_of_two_that_build_at_once_is_kept(
-    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POLYDISTILL_MIRROR", f"s3://{BUCKET}/{tmp_path.name}/.cache")
-    built: list[str] = []
-
-    def on(machine: str, meanwhile: Any = None) -> str:
-        with monkeypatch.context() as patch:
-            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / machine))
-
-            def build(folder: Path) -> None:
-                if meanwhile:
-                    meanwhile()
-                built.append(machine)
-                (folder / "content").write_text(machine, encoding="utf-8")
-
-            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / machine))
-            return (artifact("kind", {"a": bool(meanwhile)}, build) / "content").read_text(encoding="utf-8")
-
-    assert [on("one"), on("two")] == ["one", "one"]
-    assert built == ["one"]
-
-    def third() -> None:
-        with monkeypatch.context() as patch:
-            patch.setenv("POLYDISTILL_CACHE", str(tmp_path / "three"))
-            artifact("kind", {"a": True}, lambda folder: (folder / "content").write_text("three", encoding="utf-8"))  # type: ignore[arg-type,return-value]
-
-    assert on("four", third) == "three"
-    assert on("five", lambda: None) == "three"
-    mirror = RemoteFolder(os.environ["POLYDISTILL_MIRROR"])
-    mirror.remove(name for name in mirror.names() if name.endswith("content"))
-    assert (on("six", lambda: None), on("six")) == ("six", "six")
-    assert on("seven", lambda: None) == "six"
-
-
-def test_names_that_lead_out_of_a_folder_are_left_where_they_are(store: dict[str, str], tmp_path: Path) -> None:
-    remote = RemoteFolder(f"s3://{BUCKET}/{tmp_path.name}/evil")
-    for name in ("config.yaml", "../escaped", "a/../../escaped"):
-        fsspec.filesystem("s3").pipe_file(f"{BUCKET}/{tmp_path.name}/evil/{name}", b"{}")
-    assert remote.names() == ["config.yaml"]
-    remote.pull(tmp_path / "here", remote.names())
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["config.yaml"]
+@pytest.mark.long
+def test_nodes_that_share_nothing_but_the_bucket_share_each_trial(stored: Stored) -> None:
+    settings = ["search.trials=2", "resources={workers_per_trial: 2, concurrent_trials: 1}", UNCONFIRMED]
+    with nodes_apart(stored, cpus=1) as (nodes, caches):
+        run = stored.begin(*settings, cache="driver", address=nodes.address)
+        together = run.until(lambda: len(found := nodes.workers()) == 2 and found, PATIENCE)
+        outcome = run.wait(PATIENCE)
+        assert set(together.values()) == set(nodes.started[1:])
+    assert outcome.code == 0, run.said()
+    check_that_both_had_a_part(stored, 2, caches)
+    assert {result["state"] for result in stored.results().values()} <= {"complete", "stopped"}
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["storage.path=s3://studies/x"], ["storage.optuna: sqlite is a file", "s3://studies/x", "env:NAME"]),
+        (["storage.path=s3://bucket/x"], ["storage.optuna: sqlite is a file", "s3://bucket/x", "env:NAME"]),
         (["storage.path=s3://me:hush@host/x"], ["user or a password", "AWS_ACCESS_KEY_ID"]),
         (["storage.path=https://host/x"], ["storage.path", "s3://bucket/studies"]),
         (["storage.path=s3://no-bucket/x", "storage.optuna=env:DATABASE"], ["storage.path: s3://no-bucket", "bucket"]),
@@ -399,19 +278,5 @@ def test_a_store_that_answers_slowly_costs_time_and_no_trial(stored: Stored, sto
     assert outcome.code == 0, run.said()
     stored.look()
     check_that_optuna_and_ledger_agree(stored, stored.storage)
-
     config = load_config(*stored.command(*settings)[:1], stored.command(*settings)[2::2])
-    ledger = Ledger(stored.place / "expected")
-    trials = Trials(
-        open_storage(config, "sqlite:///:memory:", "expected"),
-        ledger,
-        config.search,
-        config.seed,
-        space := checked_space(config),
-        surroundings(config),
-    )
-    trials.start_from(starting_points(config, space))
-    expected = [trials.ask() for _ in range(3)]
-    found = stored.recipes()
-    assert [found[number]["recipe"] for number in range(3)] == [one.recipe.model_dump(mode="json") for one in expected]
-    assert [found[number]["seed"] for number in range(3)] == [one.seed for one in expected]
+    check_that_trials_are_those_of_a_fast_storage(stored, config)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from datasets import Dataset, Features, Value
 from PIL import Image
 
-from tests.study.tiny import ROOT
+from tests.study.nodes import said_on_two_nodes
 
 ITEMS, SHARD = 9000, 500
 
@@ -22,9 +20,7 @@ import collections, dataclasses, json, os, sys
 from pathlib import Path
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 from study.config import load_config
-from study.placement import TRIAL_RESOURCE
 from study.stages import StageRunner
 from trainables.data import cluster
 from trainables.data.captions import open_captions, prepare_captions
@@ -35,11 +31,7 @@ from trainables.data.prepare import tokenizer_and_pixels
 folder = Path(sys.argv[1])
 config = load_config("emoji_clip", [f"data={sys.argv[2]}"])
 data = config.data
-head = {"num_cpus": 0, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-for _ in range(2):
-    nodes.add_node(num_cpus=2)
-ray.init(address=nodes.address, log_to_driver=False)
+ray.init(log_to_driver=False)
 try:
     assert cluster.has_several_nodes()
     table, _ = open_captions("data.train", data.train[""], data.languages)
@@ -53,7 +45,6 @@ try:
         there = stages.run("prepare", progress=lambda done, total: None).train
 finally:
     ray.shutdown()
-    nodes.shutdown()
 
 os.environ["POLYDISTILL_CACHE"] = str(folder / "here")
 most = round(data.pictures_gb * 1e9)
@@ -80,20 +71,9 @@ def test_both_nodes_of_a_cluster_write_what_one_machine_writes(run_environment: 
     shares = {"train": [0.0, 0.9], "retrieval": [0.9, 0.95], "test": [0.95, 1.0]}
     data = {"languages": ["en", "tr"]} | {name: own | {"share": share} for name, share in shares.items()}
     data["test"] = {"retrieval": data["test"]}
-    done = subprocess.run(
-        [sys.executable, "-c", PREPARE, str(tmp_path), json.dumps(data)],
-        cwd=ROOT,
-        env={
-            **run_environment,
-            "POLYDISTILL_CACHE": str(tmp_path / "cluster"),
-            "RAY_raylet_start_wait_time_s": "120",  # three nodes at once, on a busy machine
-            "RAY_agent_register_timeout_ms": "120000",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    nodes, *folders = json.loads(done.stdout.splitlines()[-1])
+    environment = run_environment | {"POLYDISTILL_CACHE": str(tmp_path / "cluster")}
+    said = said_on_two_nodes(PREPARE, [str(tmp_path), json.dumps(data)], environment, 2, tmp_path)
+    nodes, *folders = json.loads(said)
     there, here = map(Path, folders)
     shards = -(-len(np.load(here / "text_item.npy")) // SHARD)
     assert (len(nodes), sum(nodes.values())) == (2, shards)

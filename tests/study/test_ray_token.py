@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from study.environment import prepare_process
 from study.ray_token import has_token, use_own_token
+from tests.study.nodes import ROOT, cluster
 
 
 @pytest.fixture
@@ -45,9 +47,39 @@ def test_where_there_is_no_room_for_a_token_it_is_handed_on(token: Path) -> None
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
-def test_a_cluster_is_shown_the_token_if_there_is_one(token: Path) -> None:
-    prepare_process("127.0.0.1:6379")
-    assert "RAY_AUTH_MODE" not in os.environ
-    use_own_token()
-    prepare_process("127.0.0.1:6379")
-    assert os.environ["RAY_AUTH_MODE"] == "token"
+TASK = """
+import sys
+from study.config import ResourcesConfig
+from study.environment import prepare_process, ray_cluster
+
+prepare_process(sys.argv[1])
+import ray
+
+
+@ray.remote(num_returns="streaming")
+def words():  # for each of which the task calls the driver
+    yield "a task"
+    yield "has run"
+
+
+with ray_cluster(sys.argv[1], ResourcesConfig(), print):
+    print(*map(ray.get, words.remote()))
+"""
+
+
+@pytest.mark.parametrize("mode", ["token", "disabled"])
+def test_a_cluster_is_shown_the_token_if_it_asks_for_one(
+    mode: str, run_environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment = {name: value for name, value in run_environment.items() if name != "RAY_AUTH_MODE"}
+    with cluster(tmp_path, environment | {"RAY_AUTH_MODE": mode}, 1, "--include-dashboard", "false") as nodes:
+        nodes.add(1)
+        ran = subprocess.run(
+            [sys.executable, "-c", TASK, nodes.address],
+            cwd=ROOT,
+            env=environment | {"RAY_AUTH_TOKEN": nodes.environment["RAY_AUTH_TOKEN"]},
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+    assert (ran.returncode, ran.stdout) == (0, "a task has run\n"), ran.stderr[-3000:]

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from study.shared_folders import Probe, look
-from tests.study.nodes import scripted
+from tests.study.nodes import cluster
+from tests.study.tiny import UNCONFIRMED, check_that_optuna_and_ledger_agree
 
 if TYPE_CHECKING:
     from tests.study.tiny import Study
 
-# Two nodes; where the second one runs, an empty disk of its own lies over each of these folders.
-NODES = """
-import ctypes, os, subprocess, sys
-from ray.cluster_utils import Cluster
-from study.placement import TRIAL_RESOURCE
-
-head = {"num_cpus": 1, "include_dashboard": False, "resources": {TRIAL_RESOURCE: 2}}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-try:
-    NEW_MOUNTS = 0x20000
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(NEW_MOUNTS):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    for folder in sys.argv[1:]:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
-    nodes.add_node(num_cpus=1)
-    print(nodes.address, flush=True)
-    sys.stdin.read()
-finally:
-    nodes.shutdown()
-"""
+PATIENCE = 600.0  # seconds
 
 
 @pytest.mark.long
@@ -45,19 +26,51 @@ def test_a_folder_that_a_node_does_not_share_is_told_by_its_key_and_the_node_bef
     for folder in (runs, shared, cache):
         folder.mkdir()
     study.environment = {**study.environment, "POLYDISTILL_CACHE": str(cache)}
-    with scripted(NODES, [str(runs), str(cache)], study.environment) as address:
+    with cluster(study.place, study.environment, drivers=1) as nodes:
+        study.environment = nodes.environment
+        nodes.add(1)
+        nodes.add(1, runs, cache)
         for key, what, folder, settings in (
             ("storage.path", "study folder", runs / "tiny", []),
             ("POLYDISTILL_CACHE", "cache folder", cache, [f"storage.path={shared}"]),
         ):
-            outcome = study.start(*settings, address=address).wait()
+            outcome = study.start(*settings, address=nodes.address).wait()
             assert outcome.code == 2, study.runs[-1].said()
             assert "prepare data" not in outcome.errors
             last = outcome.errors.splitlines()[-1]
-            assert last.startswith(f"study.run: {key}: node {address.partition(':')[0]} does not share the {what} ")
-            assert f" {folder} (" in last
+            assert re.match(
+                rf"study\.run: {re.escape(key)}: node [\d.]+ does not share the {what} {folder} \(", last
+            ), last
             assert list(folder.glob(".shared*")) == []
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk over a folder needs root")
+def test_a_node_that_joins_and_does_not_share_the_folder_ends_the_study_in_one_line_and_costs_no_trial(
+    study: Study,
+) -> None:
+    settings = ["training.steps=120", "search.scheduler.kind=none", UNCONFIRMED]
+    with cluster(study.place, study.environment, drivers=1) as nodes:
+        study.environment = nodes.environment
+        nodes.add(1)
+        run = study.start("search.trials=100", *settings, address=nodes.address)
+        run.until(study.results, PATIENCE)
+        apart = nodes.add(1, study.folder)
+        outcome = run.wait(PATIENCE)
+        assert outcome.code == 2, run.said()
+        kept, began = study.results(), study.recipes()
+        said = rf"study\.run: storage\.path: node [\d.]+ does not share the study folder {study.folder} \("
+        (last,) = [line for line in outcome.errors.splitlines() if line.startswith("study.run:")]
+        assert re.match(said, last), last
+        assert f"{len(kept)} finished trials are kept" in last
+        nodes.remove(apart)
+        again = study.start(f"search.trials={len(began)}", *settings, address=nodes.address)
+        assert again.wait(PATIENCE).code == 0, again.said()
+    results = study.results()
+    assert kept.items() <= results.items()
+    assert {number: result["state"] for number, result in results.items()} == dict.fromkeys(began, "complete")
+    check_that_optuna_and_ledger_agree(study)
 
 
 def test_a_node_says_what_it_sees_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

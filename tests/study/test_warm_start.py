@@ -7,12 +7,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import optuna
+import pytest
 
 from study.checks import checked_space, surroundings
 from study.config import dump_config, load_config
+from study.errors import UserError
 from study.ledger import Ledger
 from study.warm_start import StartingPoint, starting_points
+from tests.object_store import BUCKET
 from trainables.recipe import Recipe
 
 KNOWN = ("fd", "ed", "sd", "mcl", "dr")  # strategies of the known recipes, and of the spaces here
@@ -30,6 +34,14 @@ def recipe_of(point: StartingPoint) -> Recipe:
 def points(*settings: str) -> list[StartingPoint]:
     config = load_config("emoji_clip", settings)
     return starting_points(config, checked_space(config))
+
+
+def refusal(*settings: str) -> str:
+    with pytest.raises(UserError) as raised:
+        points(*settings)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
 
 
 def other_study(folder: Path, *recipes: dict[str, Any], lift: float = 0.9) -> Path:
@@ -119,6 +131,26 @@ def test_a_space_of_mixes_takes_a_strategy_on_its_own_as_the_mix_that_is_nearest
             "least of the others",
         )
     assert found[5].messages == ()
+
+
+def test_a_study_in_a_bucket_is_a_start_by_its_url(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    folder = other_study(tmp_path / "other", {"strategy": "sd", "learning_rate": 0.002})
+    place = f"{BUCKET}/{tmp_path.name}"
+    url = f"{place}/other"
+    fsspec.filesystem("s3").put(f"{folder}/", url, recursive=True)
+    (here,), (there,) = points(f"search.start_from=[{folder}]"), points(f"search.start_from=[{url}]")
+    assert (there.source, there.params) == (f"{url}, trial 00000", here.params)
+    assert (there.params["strategy"], there.params["learning_rate"]) == ("sd", 0.002)
+    assert f"{place}/another is no study, it has no config.yaml" in refusal(f"search.start_from=[{place}/another]")
+    assert "s3://no-bucket/other cannot be read: " in refusal("search.start_from=[s3://no-bucket/other]")
+    itself = [f"search.start_from=[{url}/]", f"storage.path={place}", "storage.optuna=env:DATABASE", "name=other"]
+    assert f"{url}/ is this study itself" in refusal(*itself)
+    secret = refusal("search.start_from=['s3://me:hush@bucket/other']")
+    assert "user or a password" in secret
+    assert "hush" not in secret
 
 
 def test_starting_points_come_before_anything_slow_is_imported() -> None:

@@ -19,6 +19,12 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from study.checks import checked_space, surroundings
+from study.config import StudyConfig
+from study.ledger import Ledger
+from study.samplers import open_storage
+from study.trials import Trials
+from study.warm_start import starting_points
 from tests.study.nodes import processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +199,19 @@ def check_that_optuna_and_ledger_agree(study: Study, storage: str | None = None)
             metrics = result["metrics"]
             assert trials[number].values == [metrics["retrieval_map"], metrics["vqa_variance"]]
             assert metrics.items() <= trials[number].user_attrs.items()
+
+
+def check_that_trials_are_those_of_a_fast_storage(study: Study, config: StudyConfig) -> None:
+    """For a random sampler, whose proposals depend on nothing else."""
+    space, place = checked_space(config), Ledger(study.place / "expected")
+    optuna_study = open_storage(config, "sqlite:///:memory:", "expected")
+    trials = Trials(optuna_study, place, config.search, config.seed, space, surroundings(config))
+    trials.start_from(starting_points(config, space))
+    expected = [trials.ask() for _ in range(config.search.trials)]
+    found = study.recipes()
+    assert [(found[number]["recipe"], found[number]["seed"]) for number in sorted(found)] == [
+        (one.recipe.model_dump(mode="json"), one.seed) for one in expected
+    ]
 
 
 def check_that_nothing_is_left(run: Run) -> None:

@@ -192,8 +192,14 @@ def test_trial_at_a_url_goes_on_on_another_machine_and_leaves_nothing_on_either(
     interrupt_at(4, plan)
     assert remote.names() == ["checkpoint/state.pt"]
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "other"))
-    reports = reports_of(plan)
-    assert [report["step"] for report in reports] == [4, 6]
+    reports, kept_here = list[dict[str, Any]](), list[Path]()
+
+    def report(result: dict[str, Any]) -> None:
+        reports.append(result)
+        kept_here.extend((tmp_path / "other").rglob("state.pt"))  # it would stay if the process were killed now
+
+    train(plan, report)
+    assert ([report["step"] for report in reports], kept_here) == ([4, 6], [])
     remote.pull(tmp_path / "pulled", remote.names())
     assert_same_end(reports[-1], tmp_path / "pulled", whole)
     assert (tmp_path / "pulled" / "examples.parquet").exists()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.object_store import BUCKET, SECRET
 from tests.own_data import Item, items
 from tests.trainables.data.forms import (
     COUNT,
@@ -36,33 +35,10 @@ from trainables.data.report import DataError
 from trainables.data.settings import PerLanguageCaptions, WideCaptions
 from trainables.models.tokenizer import Tokenizer
 
-BUCKET = "pictures"
-SECRET = "a-secret-that-stays-in-the-environment"
-
 
 @pytest.fixture(scope="module")
 def chosen() -> list[Item]:
     return items("validation", LANGUAGES, SIZE, COUNT)
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """A server that speaks S3's protocol, and credentials in the environment."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        files = fsspec.filesystem("s3")
-        files.clear_instance_cache()
-        fsspec.filesystem("s3").mkdir(BUCKET)
-        yield f"http://{host}:{port}"
-        files.clear_instance_cache()
-    server.stop()
 
 
 @pytest.mark.parametrize(
@@ -72,11 +48,11 @@ def test_data_in_a_bucket_becomes_the_arrays_that_files_become(
     form: Callable[[Path, list[Item]], WideCaptions | PerLanguageCaptions],
     chosen: list[Item],
     tokenizer: Tokenizer,
-    endpoint: str,
+    store: dict[str, str],
     tmp_path: Path,
 ) -> None:
     here = form(tmp_path, chosen)
-    url = f"s3://{BUCKET}/{form.__name__}"
+    url = f"{BUCKET}/{form.__name__}"
     fsspec.filesystem("s3").put(f"{tmp_path}/", url, recursive=True)
     there = here.model_copy(update={"source": here.source.replace(str(tmp_path), url)})
     (expected, _), (found, report) = prepared(here, tokenizer), prepared(there, tokenizer)
@@ -104,34 +80,34 @@ def unreachable(source: str, seconds: float = 30, **settings: Any) -> str:
     [
         ("s3://no-bucket/rows.parquet", "The specified bucket does not exist"),
         ("s3://no-bucket/*.parquet", "The specified bucket does not exist"),
-        (f"s3://{BUCKET}/missing.parquet", "there is no such file"),
-        (f"s3://{BUCKET}/*.txt", "no file matches"),
-        (f"s3://{BUCKET}", "name data files by a pattern such as s3://pictures/*.parquet"),
+        (f"{BUCKET}/missing.parquet", "there is no such file"),
+        (f"{BUCKET}/*.txt", "no file matches"),
+        (BUCKET, "name data files by a pattern such as s3://bucket/*.parquet"),
         ("http://127.0.0.1:1/rows.parquet", "Connect call failed"),
         ("nowhere://bucket/rows.csv", "Protocol not known: nowhere"),
     ],
 )
-def test_what_is_not_at_a_url_is_told_at_once_in_one_line(endpoint: str, source: str, message: str) -> None:
+def test_what_is_not_at_a_url_is_told_at_once_in_one_line(store: dict[str, str], source: str, message: str) -> None:
     said = unreachable(source)
     assert said.startswith(f"data.train.source: {source} cannot be opened: ")
     assert message in said
 
 
 def test_columns_of_a_file_in_a_bucket_are_known_before_it_is_read(
-    endpoint: str, chosen: list[Item], tmp_path: Path
+    store: dict[str, str], chosen: list[Item], tmp_path: Path
 ) -> None:
     parquet(tmp_path, chosen)
-    url = f"s3://{BUCKET}/columns/rows.parquet"
+    url = f"{BUCKET}/columns/rows.parquet"
     fsspec.filesystem("s3").put(str(tmp_path / "rows.parquet"), url)
     assert f"{url} has no column 'picture': there are id, image, caption_en" in unreachable(url, image="picture")
 
 
-def test_a_bucket_without_the_right_credentials_says_so(endpoint: str, tokenizer: Tokenizer) -> None:
+def test_a_bucket_without_the_right_credentials_says_so(store: dict[str, str], tokenizer: Tokenizer) -> None:
     def ask_for_credentials(after: str) -> None:
-        kind = {"Content-Type": "text/plain"}
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset-auth", after.encode(), kind)).close()
+        address, kind = f"{store['AWS_ENDPOINT_URL']}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        urllib.request.urlopen(urllib.request.Request(address, after.encode(), kind)).close()
 
-    url = f"s3://{BUCKET}/secret.parquet"
+    url = f"{BUCKET}/secret.parquet"
     ask_for_credentials("0")
     try:
         said = unreachable(url)
@@ -145,14 +121,14 @@ def test_a_bucket_without_the_right_credentials_says_so(endpoint: str, tokenizer
 
 
 def test_a_bucket_that_does_not_answer_or_lacks_its_package_is_told_in_seconds(
-    endpoint: str, monkeypatch: pytest.MonkeyPatch
+    store: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     fsspec.filesystem("s3").clear_instance_cache()
-    assert "Could not connect to the endpoint URL" in unreachable(f"s3://{BUCKET}/rows.parquet")
-    with pytest.raises(PictureError, match=r"s3://pictures/a\.png cannot be read: .*Could not connect"):
-        read_picture("a.png", f"s3://{BUCKET}")
+    assert "Could not connect to the endpoint URL" in unreachable(f"{BUCKET}/rows.parquet")
+    with pytest.raises(PictureError, match=r"s3://bucket/a\.png cannot be read: .*Could not connect"):
+        read_picture("a.png", BUCKET)
     fsspec.filesystem("s3").clear_instance_cache()
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")  # that it has been imported before
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    assert "s3:// needs a package: pip install 'polydistill[s3]'" in unreachable(f"s3://{BUCKET}/rows.parquet")
+    assert "s3:// needs a package: pip install 'polydistill[s3]'" in unreachable(f"{BUCKET}/rows.parquet")
