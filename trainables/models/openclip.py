@@ -13,6 +13,7 @@ from torch.nn import functional
 from trainables.models.dual_encoder import DualEncoder, Encoded, TowerName
 from trainables.models.hidden_states import HiddenStates
 from trainables.models.openclip_architecture import build_clip
+from trainables.models.shared_prefixes import Prefixes, block, in_order
 from trainables.models.spec import ModelSpec
 from trainables.strategies import best_logit_bias, contrastive_task, sigmoid_task
 
@@ -79,6 +80,8 @@ class OpenClipEncoder(DualEncoder):
         return Encoded(functional.normalize(embedding.float(), dim=-1), layers)
 
     def encode_text(self, tokens: Tensor) -> Encoded:
+        if self._is_native_causal and tokens.device.type == "cpu" and torch.is_inference_mode_enabled():
+            return self._encode_shared(tokens)  # what is to have gradients must come out the same without them
         if self._is_native_causal:
             return _by_length(tokens, self._end(tokens) + 1, self._encode_causal)
         if self._is_masked:
@@ -105,6 +108,24 @@ class OpenClipEncoder(DualEncoder):
         states.append(_output_at(last, hidden, end))
         embedding = _projected(tower.ln_final(states[-1]), tower.text_projection)
         return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(states))
+
+    def _encode_shared(self, tokens: Tensor) -> Encoded:
+        """What `_encode_causal` gives, with beginnings that texts share computed once; without gradients."""
+        tower, (*layers, last) = self.clip.text, self.layers("text")
+        embeddings: list[Tensor] = []
+        states: list[list[Tensor]] = [[] for _ in range(len(layers) + 1)]
+        rows = list(in_order(tokens))
+        for some in rows:
+            prefixes = Prefixes.of(tokens[some], self._end(tokens[some]))
+            hidden = tower.token_embedding(prefixes.tokens) + tower.positional_embedding[prefixes.places]
+            for layer, found in zip(layers, states, strict=False):
+                hidden = block(layer, hidden, prefixes)
+                found.append(hidden[prefixes.whole])
+            states[-1].append(block(last, hidden, prefixes, prefixes.whole))
+            embeddings.append(_projected(tower.ln_final(states[-1][-1]), tower.text_projection))
+        back = torch.cat(rows).argsort()
+        embedding, *pooled = (torch.cat(parts)[back] for parts in (embeddings, *states))
+        return Encoded(functional.normalize(embedding.float(), dim=-1), tuple(pooled))
 
     def _encode_whole(self, tokens: Tensor) -> Encoded:
         """By the library's own forward pass; hidden states are pooled as the tower itself pools its last one."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 
@@ -31,10 +34,15 @@ def test_images_are_embedded_as_open_clip_embeds_them(model: DualEncoder) -> Non
 
 
 @pytest.mark.parametrize("count", [PLAIN, BINNED, MANY])
-def test_texts_are_embedded_as_open_clip_embeds_them_at_full_length(model: DualEncoder, count: int) -> None:
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode], ids=["by length", "by beginning"])
+def test_texts_are_embedded_as_open_clip_embeds_them_at_full_length(
+    model: DualEncoder, count: int, without_gradients: Callable[[], AbstractContextManager[None]]
+) -> None:
     tokens = texts(count)
+    tokens[3:] = torch.where(torch.arange(count - 3)[:, None] % 3 > 0, tokens[3:], tokens[:-3])  # some twice
+    tokens[1::2, :4] = tokens[0, :4]  # many that begin alike
     end = (tokens == END_ID).int().argmax(dim=1)
-    with torch.no_grad():
+    with without_gradients():
         found = model.encode_text(tokens)
         own = model.clip.encode_text(tokens, normalize=True)
         inner = model.clip.text.forward_intermediates(tokens, output_fmt="NLC")["text_intermediates"]
