@@ -131,6 +131,10 @@ class SearchSpace:
                     messages[-1] += ", with what depends on it"
         return parameters, messages
 
+    def as_plain(self) -> dict[str, Any]:
+        """The entries as JSON has them, to be held against another time's."""
+        return {name: entry.model_dump(mode="json", exclude_defaults=True) for name, entry in self.entries.items()}
+
     def values(self, name: str) -> list[Any]:
         """Every value of a choice, empty if the space does not have that entry."""
         entry = self.entries.get(name)

@@ -16,14 +16,13 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from analysis.commands import CommandParser, add_json, command_parser, run_command
 from study.arguments import add_config
+from study.changes import refuse_another_space, refuse_changes, refuse_foreign
 from study.config import StudyConfig, dump_config, load_config
 from study.errors import UserError
-from study.mistakes import read_mapping
 from study.storage_config import storage_url, study_folder
 from trainables.artifacts import write_text
 from trainables.remote_folder import RemoteError
@@ -31,17 +30,6 @@ from trainables.remote_folder import RemoteError
 if TYPE_CHECKING:
     from study.ledger import Ledger
     from study.plan import Plan
-
-# What may change between two runs of one study; everything else would mix trials that do not compare.
-_MAY_CHANGE = (
-    "storage",
-    "search.trials",
-    "search.hours",
-    "search.patience",
-    "search.confirm",
-    "resources",
-    "tracking",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +103,7 @@ def _run_opened(options: argparse.Namespace, plan: Plan, ledger: Ledger, has_beg
     if options.fresh and (aside := ledger.set_aside()):
         print(f"The earlier study is now in {aside}", file=said)
     refuse_changes(config, folder, has_begun)
+    refuse_another_space(plan.space, folder, has_begun)
     write_text(folder / "config.yaml", dump_config(config))
     ledger.keep_all()
     if (reason := _why_finished(config, ledger)) is not None:
@@ -145,80 +134,6 @@ def _run_opened(options: argparse.Namespace, plan: Plan, ledger: Ledger, has_beg
             if not full:
                 print(f"Details are in {folder / 'study.log'}.", file=terminal)
             return 1
-
-
-def refuse_changes(config: StudyConfig, folder: Path, has_begun: bool) -> None:
-    """Hold the configuration against the one that the study in ``folder`` has; before its first trial any will do.
-
-    What was made for the other one then goes, so that it is made anew.
-
-    Raises:
-        UserError: naming every key that differs and may not.
-    """
-    import yaml
-
-    path = folder / "config.yaml"
-    if not path.exists():
-        return
-    try:
-        before = _flat(_completed(read_mapping(path, "a configuration")))
-    except UserError as error:
-        raise UserError(f"{error}; restore it from a copy, or give --fresh to set the study aside") from None
-    now = _flat(yaml.safe_load(dump_config(config)))
-    changed = [
-        f"{key} was {_shown(before.get(key))} and is {_shown(now.get(key))}"
-        for key in [*now, *(key for key in before if key not in now)]
-        if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
-    ]
-    if changed and not has_begun:
-        for name in ("study.json", "study.db", "teacher.json"):
-            (folder / name).unlink(missing_ok=True)
-    elif changed:
-        raise UserError(
-            f"the study in {folder} cannot go on with another configuration: {'; '.join(changed)}; give the new study "
-            "another --name, or --fresh to set the earlier one aside"
-        )
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)
-
-
-def refuse_foreign(folder: Path) -> None:
-    """Whether a folder that is to hold a study holds something else by now, which the study would overwrite.
-
-    Raises:
-        UserError: naming the file that is not a study's.
-    """
-    path = folder / "config.yaml"
-    if not path.exists() or (folder / "trials").is_dir():
-        return
-    try:
-        strange = read_mapping(path, "a configuration").keys() - StudyConfig.model_fields.keys()
-    except UserError:
-        strange = {""}
-    if strange:
-        raise UserError(
-            f"storage.path: {path} is not a study's, and would be overwritten: give the study another --name, or another "
-            "--set storage.path="
-        )
-
-
-def _completed(content: Any) -> Any:
-    """A study's configuration with the defaults of keys that there were not yet when it began."""
-    import yaml
-    from pydantic import ValidationError
-
-    try:
-        return yaml.safe_load(dump_config(StudyConfig.model_validate(content)))
-    except ValidationError:  # of a key that has gone, say: it is shown as it was
-        return content
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.rstrip("."): tree}
-    return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
 
 
 def _why_finished(config: StudyConfig, ledger: Ledger) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.space import load_space
 from study.config import dump_config, load_config
 from study.ledger import Ledger
 from study.results import write_report
@@ -39,6 +40,7 @@ def ended(refused: Refused) -> Path:
         ledger.report(record, last)
         ledger.finish(record, "complete", None, last)
     write_text(FOLDER / "config.yaml", dump_config(config))
+    write_json(FOLDER / "space.json", load_space("full").as_plain())
     teacher = {"family": "clip", "parameters": 9, "chance": {"": 0.25}, "scores": {"validation": scores}}
     write_json(FOLDER / "teacher.json", teacher)
     write_report(FOLDER)
@@ -58,11 +60,19 @@ def test_a_study_does_not_go_on_as_another(refused: Refused, ended: Path, settin
     assert as_said(refused("study.run", *ENDED, "--set", setting), said)
 
 
+def test_a_study_does_not_go_on_in_another_space(refused: Refused, ended: Path) -> None:
+    space = load_space("full").as_plain()
+    write_json(ended / "space.json", {**space, "learning_rate": {"float": [0.1, 0.2]}, "batch": {"choice": [1]}})
+    said = "search.space: .../full.yaml is not what it was when the study in runs/emoji-clip began: learning_rate was {'float': [0.1, 0.2]} and is {'float': [0.001, 0.01], 'log': True}; batch was {'choice': [1]} and is not set; put it back, or give the changed space a file of its own and the new study another --name"
+    assert as_said(refused("study.run", *ENDED), said)
+
+
 DAMAGED = [
     ("config.yaml", "name: [", "runs/emoji-clip/config.yaml: cannot be read as YAML: line 1, column 8: a value that is not there, or a bracket that is never closed; restore it from a copy, or give --fresh to set the study aside"),
     ("teacher.json", "{", "runs/emoji-clip/teacher.json cannot be read (it is no JSON from line 1, column 2 on): restore it from a copy, or give --fresh to set the study aside and start anew"),
     ("teacher.json", "{}", "runs/emoji-clip/teacher.json cannot be read (it has no scores.validation.summary): restore it from a copy, or give --fresh to set the study aside and start anew"),
     ("search.json", "[]", "runs/emoji-clip/search.json cannot be read (it is no record): restore it from a copy, or give --fresh to set the study aside and start anew"),
+    ("space.json", "{", "runs/emoji-clip/space.json cannot be read (it is no JSON from line 1, column 2 on): restore it from a copy, or give --fresh to set the study aside and start anew"),
     ("trials/00001/recipe.json", "{}", "runs/emoji-clip/trials/00001/recipe.json cannot be read (it has no number): restore it from a copy, or give --fresh to set the study aside and start anew"),
     ("trials/00001/result.json", "", "runs/emoji-clip/trials/00001/result.json cannot be read (it is no JSON from line 1, column 1 on): restore it from a copy, or give --fresh to set the study aside and start anew"),
 ]  # fmt: skip

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from study.changes import refuse_changes
 from study.config import dump_config, load_config
 from study.errors import UserError
 from study.ledger import Ledger
 from study.results import write_report
-from study.run import main, refuse_changes
+from study.run import main
 from trainables.artifacts import write_json, write_text
 from trainables.recipe import Recipe
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 WATCHED = """
 import atexit, sys
 atexit.register(lambda: print("imported:", *sorted({"ray", "torch", "transformers", "open_clip", "datasets"} & set(sys.modules))))
-from study.run import main, refuse_changes
+from study.run import main
 sys.exit(main(sys.argv[1:]))
 """
 
