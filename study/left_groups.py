@@ -49,17 +49,14 @@ def left_groups_removed() -> Iterator[None]:
 def remove_left_groups() -> int:
     """Remove the placement groups of this job, and of drivers that have died, whose creators are dead. Returns how many
     there were."""
-    job = ray.get_runtime_context().get_job_id()
+    own = ray.get_runtime_context().get_job_id()
+    # Not by the group's own marks: one that was placed while its driver died was seen to have none.
+    over = {job["JobID"] for job in state.job_table() if job["IsDead"]}
     found = 0
     for serialized in state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(serialized)
-        is_ours = group.creator_job_id.hex() == job or group.creator_job_dead
-        if (
-            is_ours
-            and not group.is_detached
-            and group.state != PlacementGroupTableData.REMOVED
-            and _is_dead(group.creator_actor_id)
-        ):
+        is_ours = group.creator_job_id.hex() in (own, *over) and not group.is_detached
+        if is_ours and group.state != PlacementGroupTableData.REMOVED and _is_dead(group.creator_actor_id):
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
             found += 1
     return found
