@@ -243,7 +243,7 @@ def slow_folder(source: Path, target: Path, seconds: float) -> Iterator[None]:
             yield
         finally:
             subprocess.run(["umount", "--lazy", str(target)], check=False)
-            process.wait(60)
+            process.kill()  # it would serve for as long as somebody has a file open, such as a connection to study.db
 
 
 if __name__ == "__main__":
