@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.confirmation import confirm
 from analysis.load import StudyData
+from analysis.metric_names import noise_of
 from analysis.pareto import Directions, as_costs, nondominated
 from analysis.units import better, shown
 
@@ -109,7 +110,7 @@ def members(data: StudyData, metrics: Sequence[str] = ()) -> pd.DataFrame:
     for metric in directions:
         unit = shown(metric)
         stored = chosen[metric].astype(float)
-        margin = _95 * chosen.get(f"{metric}_noise", pd.Series(np.nan, index=chosen.index)).astype(float)
+        margin = _95 * chosen.get(noise_of(metric), pd.Series(np.nan, index=chosen.index)).astype(float)
         table[metric] = unit.of(stored)
         table[f"{metric}_low"], table[f"{metric}_high"] = unit.of(stored - margin), unit.of(stored + margin)
         again = {trial: (found.mean, found.low, found.high) for trial, found in confirmed.items()}
@@ -217,7 +218,7 @@ def _in_words(value: Any) -> str:
 def _interval(scores: Mapping[Any, Any], metric: str) -> dict[str, float]:
     """A score and its 95 % interval over items, as shown."""
     value = float(scores.get(metric, np.nan))
-    margin = _95 * float(scores.get(f"{metric}_noise", np.nan))
+    margin = _95 * float(scores.get(noise_of(metric), np.nan))
     low, middle, high = shown(metric).of([value - margin, value, value + margin]).tolist()
     return {"": middle, "_low": low, "_high": high}
 

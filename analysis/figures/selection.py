@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from analysis.fronts import members
 from analysis.fronts import selection as selection_table
 from analysis.load import StudyData
+from analysis.metric_names import noise_of
 from analysis.style import FAINT, INK, PAIR, caption, empty_figure, headline, key, legend_beside, look, styled
 from analysis.units import shown
 
@@ -71,7 +72,7 @@ def _draw_teacher(axes: Axes, data: StudyData, metric: str, place: int) -> None:
     if data.teacher is None:
         return
     for split, scores in data.teacher.metrics.items():
-        value, noise = scores.get(metric, np.nan), 1.959964 * scores.get(f"{metric}_noise", np.nan)
+        value, noise = scores.get(metric, np.nan), 1.959964 * scores.get(noise_of(metric), np.nan)
         found = shown(metric).of([value, value - noise, value + noise])
         _mark(axes, split, (float(found[0]), float(found[1]), float(found[2])), place, INK)
 
