@@ -43,7 +43,7 @@ def importance(data: StudyData) -> Figure:
         ("importance", "low", "high", 100.0, "Share of the variance of {label} (%)"),
         _importance_finding(data, table),
         f"{data.name}, {len(complete(data))} complete trials. fANOVA: median and central 95 % of forests on bootstrap draws of "
-        "the trials. Hollow: among the n trials that make the choice. Dashed: what a made-up choice reaches in 19 of 20 draws.",
+        "the trials. Hollow: among the n trials that make the choice. Dashed: what a made-up choice stays below in 19 of 20 draws.",
     )
 
 

@@ -100,13 +100,14 @@ def _finding(data: StudyData, table: pd.DataFrame) -> str:
     """How much worse than the teacher's the members' scores get on test, in the first objective."""
     metric = next(iter(data.objectives))
     rows = table[table["metric"] == metric]
-    unit = shown(metric)
-    size = "points" if unit.unit == "%" else ""
+    label = shown(metric).label
+    named = label if label.startswith("VQA") else label[0].lower() + label[1:]
+    size = "points" if shown(metric).unit else ""
     worse, flattered = rows["worse"].mean(), rows["flattered"].mean()
     if not np.isfinite(flattered):
-        return f"On test the front is {_amount(worse, size)} {_way(worse)} in {unit.label[0].lower() + unit.label[1:]}"
+        return f"On test the front is {_amount(worse, size)} {_way(worse)} in {named}"
     kept = "no more than" if flattered <= 0.0 else f"{_amount(flattered, size)} more than"
-    return f"On test the front is {_amount(worse, size)} {_way(worse)} in {unit.label[0].lower() + unit.label[1:]}, {kept} its teacher"
+    return f"On test the front is {_amount(worse, size)} {_way(worse)} in {named}, {kept} its teacher"
 
 
 def _amount(value: float, size: str) -> str:
