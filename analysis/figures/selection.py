@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.fronts import members
+from analysis.fronts import interval_over_items, members
 from analysis.fronts import selection as selection_table
 from analysis.load import StudyData
-from analysis.metric_names import noise_of
 from analysis.style import FAINT, INK, PAIR, caption, empty_figure, headline, key, legend_beside, look, styled
 from analysis.units import shown
 
@@ -72,9 +71,8 @@ def _draw_teacher(axes: Axes, data: StudyData, metric: str, place: int) -> None:
     if data.teacher is None:
         return
     for split, scores in data.teacher.metrics.items():
-        value, noise = scores.get(metric, np.nan), 1.959964 * scores.get(noise_of(metric), np.nan)
-        found = shown(metric).of([value, value - noise, value + noise])
-        _mark(axes, split, (float(found[0]), float(found[1]), float(found[2])), place, INK)
+        found = interval_over_items(scores, metric)
+        _mark(axes, split, (found[""], found["_low"], found["_high"]), place, INK)
 
 
 def _mark(axes: Axes, kind: str, found: tuple[float, float, float], place: int, colour: str) -> None:
