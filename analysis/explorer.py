@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analysis.figures.edges import front_edge
 from analysis.html import Html
 from analysis.load import StudyData, over_sets
+from analysis.metric_names import noise_of
 from analysis.page import asset, json_for_script
 from analysis.pareto import Directions, nondominated
 from analysis.style import in_order, look
@@ -165,7 +166,7 @@ def _scores(scored: Mapping[Any, Any] | None, metrics: list[str]) -> list[float 
 def _bar(scored: Mapping[Any, Any], axes: Directions) -> list[float] | None:
     """One standard error to either side of the score on y, where it is known."""
     name = list(axes)[1]
-    noise = float(scored.get(f"{name}_noise", np.nan))
+    noise = float(scored.get(noise_of(name), np.nan))
     low, high = shown(name).of(float(scored.get(name, np.nan)) + np.array([-noise, noise])).tolist()
     return [low, high] if np.isfinite([low, high]).all() else None
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.confirmation import confirm
 from analysis.load import StudyData
+from analysis.metric_names import noise_of
 from analysis.pareto import Directions, as_costs, nondominated
 from analysis.units import better, shown
 
@@ -109,7 +110,7 @@ def members(data: StudyData, metrics: Sequence[str] = ()) -> pd.DataFrame:
     for metric in directions:
         unit = shown(metric)
         stored = chosen[metric].astype(float)
-        margin = _95 * chosen.get(f"{metric}_noise", pd.Series(np.nan, index=chosen.index)).astype(float)
+        margin = _95 * chosen.get(noise_of(metric), pd.Series(np.nan, index=chosen.index)).astype(float)
         table[metric] = unit.of(stored)
         table[f"{metric}_low"], table[f"{metric}_high"] = unit.of(stored - margin), unit.of(stored + margin)
         again = {trial: (found.mean, found.low, found.high) for trial, found in confirmed.items()}
@@ -163,8 +164,8 @@ def selection(data: StudyData) -> pd.DataFrame:
             if np.isnan(scored["test"].get(metric, np.nan)):
                 continue
             sign = 1.0 if way == "maximise" else -1.0
-            intervals = {split: _interval(scores, metric) for split, scores in scored.items()}
-            of_teacher = {split: _interval(teacher.get(split, {}), metric)[""] for split in scored}
+            intervals = {split: interval_over_items(scores, metric) for split, scores in scored.items()}
+            of_teacher = {split: interval_over_items(teacher.get(split, {}), metric)[""] for split in scored}
             search = intervals["validation"][""]
             worse = sign * (search - intervals["test"][""])
             teacher_worse = sign * (of_teacher["validation"] - of_teacher["test"])
@@ -185,6 +186,14 @@ def selection(data: StudyData) -> pd.DataFrame:
     numbers += ["worse", "teacher_worse", "flattered", "luck"]
     columns = {**dict.fromkeys(("trial", "strategy", "metric"), "str"), **dict.fromkeys(numbers, "float64")}
     return pd.DataFrame(rows, columns=[*columns]).astype(columns)
+
+
+def interval_over_items(scores: Mapping[Any, Any], metric: str) -> dict[str, float]:
+    """A score, under an empty name, and the ends ``_low`` and ``_high`` of its 95 % interval over items, as shown."""
+    value = float(scores.get(metric, np.nan))
+    margin = _95 * float(scores.get(noise_of(metric), np.nan))
+    low, middle, high = shown(metric).of([value - margin, value, value + margin]).tolist()
+    return {"": middle, "_low": low, "_high": high}
 
 
 def recipe_in_words(recipe: Mapping[str, Any]) -> str:
@@ -212,14 +221,6 @@ def _in_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _interval(scores: Mapping[Any, Any], metric: str) -> dict[str, float]:
-    """A score and its 95 % interval over items, as shown."""
-    value = float(scores.get(metric, np.nan))
-    margin = _95 * float(scores.get(f"{metric}_noise", np.nan))
-    low, middle, high = shown(metric).of([value - margin, value, value + margin]).tolist()
-    return {"": middle, "_low": low, "_high": high}
 
 
 def _scaled(costs: NDArray[np.float64]) -> NDArray[np.float64]:

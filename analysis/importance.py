@@ -43,9 +43,10 @@ def importance(data: StudyData, draws: int = 16) -> pd.DataFrame:
 
     ``importance`` is the share of the variance of the objective, in the unit in which it is shown, that the choice
     explains by itself; ``condition`` says among which trials, ``trials`` how many those are. Only complete trials
-    count: the others were trained or measured on less. ``low`` and ``high`` are the central 95 % of forests on
-    so many bootstrap ``draws`` of the trials, the importance is their median. In each draw a made-up number takes part too: ``chance`` is
-    the share that it reaches in 19 of 20 draws, and a choice ``is_clear`` if its ``low`` lies above that.
+    count: the others were trained or measured on less. ``low`` and ``high`` are the central 95 % of forests on so many
+    bootstrap ``draws`` of the trials, the importance is their median. In each draw a made-up number takes part too:
+    ``chance`` is the share that it stays below in 19 of 20 draws, and a choice ``is_clear`` if its ``low`` lies above
+    that.
 
     A choice with fewer than ``FEWEST`` trials has no importance (NaN). Of more than 100 trials a random 100 are used.
     """

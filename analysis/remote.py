@@ -11,6 +11,8 @@ from analysis.commands import CommandError
 
 # What no command of the analysis reads: students, states, what Ray writes, and the lock.
 _LEFT_OUT = ("/checkpoint/", "/ray-", "/tensorboard/", "/study.lock")
+# What only the study writes: what a copy has of it and the URL has not is of an earlier study. Reports are of commands.
+_STUDYS_OWN = ("trials/**/*", "results/*", "*.json", "*.yaml")
 _EXTRAS = {"s3": "'polydistill[s3]'", "gs": "gcsfs"}
 
 
@@ -48,9 +50,9 @@ def _copy(url: str, folder: Path) -> None:
     names = [name for name in names if not {"", ".."} & set(name.split("/"))]
     names = [name for name in names if not any(part in f"/{name}" for part in _LEFT_OUT)]
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("trials/**/*"), *folder.glob("*.json"), *folder.glob("*.yaml")):
+    for old in (path for pattern in _STUDYS_OWN for path in folder.glob(pattern)):
         if old.is_file() and str(old.relative_to(folder)) not in names:
-            old.unlink()  # of an earlier study at this URL
+            old.unlink()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".copy-") as place:
         files.get([f"{path}/{name}" for name in names], [str(Path(place, name)) for name in names])
         for name in names:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.metric_names import split_metric
 from analysis.pareto import Direction, Directions
 
 
@@ -49,8 +50,12 @@ _BETTER: Directions = {
 
 
 def shown(metric: str) -> Shown:
-    """How ``metric`` is shown; one that is not known here keeps its name and its numbers."""
-    return _SHOWN.get(metric, Shown(metric.replace("_", " "), ""))
+    """How ``metric`` is shown: that of one set as the metric itself, with the set's name behind its label; one that is not
+    known here keeps its name and its numbers.
+    """
+    name, of = split_metric(metric)
+    found = _SHOWN.get(name, Shown(name.replace("_", " "), ""))
+    return replace(found, label=f"{found.label}, {of}") if of else found
 
 
 def better(metric: str, objectives: Directions) -> Direction:
@@ -58,7 +63,7 @@ def better(metric: str, objectives: Directions) -> Direction:
 
     Raises ValueError if neither says.
     """
-    direction = objectives.get(metric, _BETTER.get(metric))
+    direction = objectives.get(metric, _BETTER.get(split_metric(metric)[0]))
     if direction is None:
         raise ValueError(
             f"{metric!r} is no metric of which it is known whether more is better; take one of {[*_BETTER]}"

@@ -60,12 +60,15 @@ def attained(groups: Groups, metrics: tuple[str, str] | None = None) -> Figure:
             )
         axes.margins(0.1)
         limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
-        for group, studies in groups.items():
-            surfaces = {
-                percent: _shown(found, directions) for percent, found in attainment(studies, directions).items()
-            }
-            _draw_surfaces(axes, surfaces, directions, looks[group])
+        surfaces = {
+            group: {percent: _shown(found, directions) for percent, found in attainment(studies, directions).items()}
+            for group, studies in groups.items()
+        }
+        for group, of_group in surfaces.items():
+            _draw_surfaces(axes, of_group, directions, looks[group])
         axes.set(**limits)
+        if not any(len(points) for of_group in surfaces.values() for points in of_group.values()):
+            explain(axes, "too few runs have a front")
         x, y = directions
         axes.set_xlabel(textwrap.fill(shown(x).axis(directions[x]), _LABEL))
         axes.set_ylabel(textwrap.fill(shown(y).axis(directions[y]), _LABEL))
@@ -136,8 +139,6 @@ def _draw_surfaces(axes: Axes, surfaces: dict[int, NDArray[np.float64]], directi
         axes.fill(band[:, 0], band[:, 1], color=style.colour, alpha=0.15, linewidth=0, gid="band")
     if middle in edges:
         axes.plot(*edges[middle].T, color=style.colour, linestyle=style.line, linewidth=1.8, gid="half")
-    if not edges:
-        explain(axes, "too few runs have a front")
 
 
 def _key(style: Look, count: int) -> Line2D:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.comparison import labels
 from analysis.compression import compression as compression_table
 from analysis.figures.labels import place_labels
 from analysis.load import StudyData
@@ -44,9 +45,8 @@ def compression(studies: Sequence[StudyData]) -> Figure:
     """Retained mAP and VQA lift of front members against parameters, FLOPs and milliseconds, in per cent of the teacher's.
 
     Marks are strategies, the star the teacher, at 100 %; the line is equal shares: above it, a student keeps more than its
-    share. Of several studies, each has its number beside its best
-    compromise. The caption has the absolute numbers of the
-    first student, on which device they were measured, and the split.
+    share. Of several studies, each has its number beside its best compromise. The caption has the absolute numbers of the
+    first student, on which device they were measured, and the split. Studies without a front are left out.
     """
     table = compression_table(studies)
     if table.empty:
@@ -122,7 +122,8 @@ def _caption(table: pd.DataFrame, studies: Sequence[StudyData], names: list[str]
     text = f"Front members on {splits}; outlined: best compromises. "
     if len(names) > 1:
         text += ", ".join(f"{place}: {name}" for place, name in enumerate(names, start=1)) + ". "
-    encoding = studies[0].teacher.encoding if studies[0].teacher else None
+    teacher_of = dict(zip(labels(studies), (study.teacher for study in studies), strict=True))[names[0]]
+    encoding = teacher_of.encoding if teacher_of else None
     if encoding is None:
         return f"{text}FLOPs and times were not recorded."
     teacher, student = encoding.teacher, encoding.student

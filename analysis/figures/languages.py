@@ -258,9 +258,12 @@ def _relation(student: pd.DataFrame) -> str:
     correlation = float(student[list(TASKS)].corr(method="spearman").to_numpy()[0, 1])
     if not np.isfinite(correlation):
         return "All languages score alike"
-    strength = (
-        "the same languages are weak in both" if correlation > 0.5 else "weakness in one says little of the other"
-    )
+    if correlation > 0.5:
+        strength = "the same languages are weak in both"
+    elif correlation < -0.5:
+        strength = "languages that are weak in one are strong in the other"
+    else:
+        strength = "weakness in one says little of the other"
     return f"Retrieval and VQA, a language a point: {strength} (rank correlation {correlation:.2f})"
 
 

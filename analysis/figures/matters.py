@@ -40,10 +40,10 @@ def importance(data: StudyData) -> Figure:
         data,
         {objective: table[table["objective"] == objective].set_index("choice") for objective in data.objectives},
         {name: _named(table[table["choice"] == name].iloc[0]) for name in names},
-        ("importance", "low", "high", 100.0, "Share of the variance of {label} (%)"),
+        ("importance", 100.0, "Share of the variance of {label} (%)"),
         _importance_finding(data, table),
         f"{data.name}, {len(complete(data))} complete trials. fANOVA: median and central 95 % of forests on bootstrap draws of "
-        "the trials. Hollow: among the n trials that make the choice. Dashed: what a made-up choice reaches in 19 of 20 draws.",
+        "the trials. Hollow: among the n trials that make the choice. Dashed: what a made-up choice stays below in 19 of 20 draws.",
     )
 
 
@@ -63,7 +63,7 @@ def effects(data: StudyData) -> Figure:
         data,
         {objective: table[table["objective"] == objective].set_index("row") for objective in data.objectives},
         names,
-        ("effect", "low", "high", 1.0, "Effect on {label} (points)"),
+        ("effect", 1.0, "Effect on {label} (points)"),
         effects_finding(table),
         f"{data.name}, {len(complete(data))} complete trials. Additive model of all choices, 95 % intervals; hollow where they "
         "hold 0: of intervals where there is nothing, one in 20 leaves it out. A level is against the average level of its choice, a number from the lowest tenth of trials to the highest.",
@@ -125,12 +125,15 @@ def _forest(
     data: StudyData,
     tables: dict[str, pd.DataFrame],
     names: dict[str, str],
-    columns: tuple[str, str, str, float, str],
+    drawn: tuple[str, float, str],
     finding: str,
     below: str,
 ) -> Figure:
-    """One panel an objective with shared rows, a dot and an interval a row."""
-    value, _, _, scale, axis = columns
+    """One panel an objective with shared rows, a dot and an interval a row.
+
+    ``drawn``: the column that the dots are, what it and its interval are multiplied by, and the axis's label.
+    """
+    value, scale, axis = drawn
     with styled():
         figure = Figure(figsize=(_WIDTH, _FLAT_HEAD + _ROW * len(names)), layout="constrained")
         panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]

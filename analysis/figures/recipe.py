@@ -26,8 +26,8 @@ def learning(data: StudyData, trial: str) -> Figure:
     """Scores and losses of a trial over its training steps, beside those of the study's other trials.
 
     Reports at rungs, hollow and joined, are scored on fewer items than the last one, filled: the two do not compare. The
-    dashed line is the teacher on all items. Losses
-    are as the strategies define them, unweighted, on a logarithmic axis; ``total`` is their weighted sum.
+    dashed line is the teacher on all items. Losses are as the strategies define them, unweighted, on a logarithmic axis
+    where all are above 0; ``total`` is their weighted sum.
     """
     reports = data.reports.sort_values("step", kind="stable")
     own = reports[reports["trial"] == trial]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.fronts import members
+from analysis.fronts import interval_over_items, members
 from analysis.fronts import selection as selection_table
 from analysis.load import StudyData
 from analysis.style import FAINT, INK, PAIR, caption, empty_figure, headline, key, legend_beside, look, styled
@@ -71,9 +71,8 @@ def _draw_teacher(axes: Axes, data: StudyData, metric: str, place: int) -> None:
     if data.teacher is None:
         return
     for split, scores in data.teacher.metrics.items():
-        value, noise = scores.get(metric, np.nan), 1.959964 * scores.get(f"{metric}_noise", np.nan)
-        found = shown(metric).of([value, value - noise, value + noise])
-        _mark(axes, split, (float(found[0]), float(found[1]), float(found[2])), place, INK)
+        found = interval_over_items(scores, metric)
+        _mark(axes, split, (found[""], found["_low"], found["_high"]), place, INK)
 
 
 def _mark(axes: Axes, kind: str, found: tuple[float, float, float], place: int, colour: str) -> None:
@@ -99,13 +98,14 @@ def _finding(data: StudyData, table: pd.DataFrame) -> str:
     """How much worse than the teacher's the members' scores get on test, in the first objective."""
     metric = next(iter(data.objectives))
     rows = table[table["metric"] == metric]
-    unit = shown(metric)
-    size = "points" if unit.unit == "%" else ""
+    label = shown(metric).label
+    named = label if label.startswith("VQA") else label[0].lower() + label[1:]
+    size = "points" if shown(metric).unit else ""
     worse, flattered = rows["worse"].mean(), rows["flattered"].mean()
     if not np.isfinite(flattered):
-        return f"On test the front is {_amount(worse, size)} {_way(worse)} in {unit.label[0].lower() + unit.label[1:]}"
+        return f"On test the front is {_amount(worse, size)} {_way(worse)} in {named}"
     kept = "no more than" if flattered <= 0.0 else f"{_amount(flattered, size)} more than"
-    return f"On test the front is {_amount(worse, size)} {_way(worse)} in {unit.label[0].lower() + unit.label[1:]}, {kept} its teacher"
+    return f"On test the front is {_amount(worse, size)} {_way(worse)} in {named}, {kept} its teacher"
 
 
 def _amount(value: float, size: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from analysis.comparison import attainment, common_reference, differences, runs
+from analysis.figures.comparison import attained
 from analysis.load import StudyData, load_study
 from analysis.pareto import Directions
 
@@ -105,3 +106,11 @@ def test_runs_without_a_front_attain_nothing(study: Callable[..., StudyData]) ->
     assert found[25].tolist() == [[0.4, 5.0]]  # one of three is more than a quarter
     assert (len(found[50]), len(found[75])) == (0, 0)
     assert all(len(points) == 0 for points in attainment(studies[1:], TWO).values())
+
+
+def test_a_group_without_a_front_takes_nothing_from_the_figure_of_the_others(study: Callable[..., StudyData]) -> None:
+    axes = attained({"begun": [study("begun")], "done": [study("done", (0.2, 5.0), (0.4, 15.0))]}).axes[0]
+    assert len(axes.get_xticks())
+    assert [text.get_text() for text in axes.texts] == []
+    rare = [study(name, *trials) for name, trials in zip("abcde", ([(0.2, 5.0)], [], [], [], []), strict=True)]
+    assert "few" in attained({"rare": rare}).axes[0].texts[0].get_text()

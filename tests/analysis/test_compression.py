@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from analysis.compression import compression
+from analysis.figures.compression import compression as compression_figure
 from analysis.load import load_study
 
 if TYPE_CHECKING:
@@ -33,6 +35,18 @@ def test_a_student_of_another_size_has_no_measured_costs(study_folder: StudyFold
     row = compression([load_study(study_folder.path)]).iloc[0]
     assert row["parameters_share"] == pytest.approx(10 / 61)
     assert np.isnan(row["image_ms"])
+
+
+def test_the_caption_is_of_the_first_study_that_has_a_front(new_study: Callable[[str], StudyFolder]) -> None:
+    empty, full = new_study("empty").teacher(), new_study("full").teacher()
+    full.trial(0)
+    for folder, device in ((empty, "device A"), (full, "device B")):
+        path = folder.path / "teacher.json"
+        path.write_text(path.read_text(encoding="utf-8").replace("a CPU", device), encoding="utf-8")
+    figure = compression_figure([load_study(empty.path), load_study(full.path)])
+    said = figure.get_supxlabel().replace("\n", " ")
+    assert "full, teacher and student" in said
+    assert "on device B" in said
 
 
 def test_no_front_is_no_row(study_folder: StudyFolder) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.explorer import payload
 from analysis.fronts import compromise, knee, members, recipe_in_words, selection
 from analysis.load import load_study
 from analysis.pareto import Directions, nondominated
+from analysis.units import shown
 
 if TYPE_CHECKING:
     from conftest import StudyFolder
@@ -102,6 +105,27 @@ def test_members_have_scores_intervals_and_test_in_the_units_of_figures(study_fo
     assert (row["retrieval_map_test"], row["vqa_variance_test"]) == (pytest.approx(37.0), 5.0)
     assert (row["pick"], row["seeds"], row["recipe"]) == ("compromise", 2, "fd, training (learning rate 0.001)")
     assert table.loc[0, ["retrieval_map_confirmed", "retrieval_map_test", "support"]].isna().all()
+
+
+def test_the_metric_of_one_set_has_the_unit_and_the_interval_of_the_metric(study_folder: StudyFolder) -> None:
+    study_folder.teacher()
+    study_folder.trial(0, 0.40, 16.0)
+    study_folder.tested(0, 0.37, 25.0)
+    of_all = load_study(study_folder.path)
+    names = {"vqa_variance": "vqa_variance@cvqa", "vqa_variance_noise": "vqa_variance_noise@cvqa"}
+    of_set = replace(
+        of_all,
+        objectives={names.get(name, name): way for name, way in of_all.objectives.items()},
+        trials=of_all.trials.rename(columns=names),
+        test_metrics={"00000": {names.get(name, name): value for name, value in of_all.test_metrics["00000"].items()}},
+    )
+    ends = ["", "_low", "_high", "_test"]
+    wanted = members(of_all).loc[0, [f"vqa_variance{end}" for end in ends]].tolist()
+    assert members(of_set).loc[0, [f"vqa_variance@cvqa{end}" for end in ends]].tolist() == wanted
+    numbers = selection(of_set).drop(columns=["metric", "teacher_worse", "flattered"])
+    assert numbers.equals(selection(of_all)[numbers.columns])
+    assert payload(of_set)["trials"][0]["bar"] == payload(of_all)["trials"][0]["bar"]
+    assert shown("vqa_variance@cvqa").axis() == "VQA spread over languages, cvqa (s.d.\u00a0in\u00a0points)"
 
 
 def test_selection_is_what_the_front_loses_beyond_its_teacher(study_folder: StudyFolder) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import trial
 from analysis.commands import open_study
+from analysis.overview import state
 from tests.analysis.conftest import StudyFolder
 from trainables.export import main as export
 
@@ -38,6 +39,22 @@ def test_a_study_at_a_url_is_read_from_a_copy_in_which_what_commands_wrote_stays
     fsspec.filesystem("memory").rm(f"/{tmp_path.name}/kept/trials/00001", recursive=True)
     assert list(open_study(url).trials["trial"]) == ["00000"]
     assert report.exists()
+
+
+def test_a_copy_keeps_nothing_of_an_earlier_study_at_its_url(
+    study_folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    study_folder.teacher().trial(0)
+    url = stored(study_folder.path, f"{tmp_path.name}/anew")
+    files = fsspec.filesystem("memory")
+    files.pipe_file(f"/{tmp_path.name}/anew/results/front.json", b"{}")
+    assert not any("not ended" in line for line in state(open_study(url)))
+    files.rm(f"/{tmp_path.name}/anew/results", recursive=True)
+    files.rm(f"/{tmp_path.name}/anew/trials", recursive=True)
+    begun = open_study(url)
+    assert begun.trials.empty
+    assert any("not ended" in line for line in state(begun))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,18 @@ def test_it_takes_students_of_pretrained_teachers_whose_sizes_are_left_out(tmp_p
     }  # of a fitted one they are needed
 
 
-def test_it_takes_the_readmes_data(tmp_path: Path) -> None:
-    blocks = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Your own data\n")[2].split("```yaml\n")
-    own = blocks[1].partition("```")[0]
+def test_it_takes_the_data_of_the_documentation() -> None:
+    def first_yaml(page: str, heading: str) -> str:
+        section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+        return section.partition("```yaml\n")[2].partition("```")[0]
+
+    own, several = first_yaml("README.md", "Your own data"), first_yaml("docs/data.md", "Several sources")
     assert "layout: cvqa" in own
     assert refused(yaml.safe_load(own)) == set()
+    # The second one repeats sources of the first.
+    both = yaml.safe_load(f"{own}several:\n{textwrap.indent(several, '  ')}")
+    assert set(both["several"]["data"]["vqa"]) == {"cvqa", "general"}
+    assert refused(both["several"]) == set()
 
 
 # An override, and the section or key that the schema finds fault with.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +53,23 @@ def test_languages_are_placed_by_both_scores(varied: StudyData) -> None:
     drawn = [line.get_xydata() for line in figure.axes[0].lines]
     np.testing.assert_allclose(drawn[1], student[["retrieval_map", "vqa_accuracy"]])
     assert len(drawn[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ([0.4, 0.5, 0.6], "the same languages are weak in both"),
+        ([0.6, 0.5, 0.4], "weak in one are strong in the other"),
+    ],
+)
+def test_the_headline_says_how_retrieval_and_vqa_go_together(
+    varied: StudyData, accuracies: list[float], said: str
+) -> None:
+    scores = varied.by_language.copy()
+    rows = scores["trial"].eq(chosen_trial(varied)) & scores["split"].eq("validation")
+    scores.loc[rows, "map_i2t"] = scores.loc[rows, "map_t2i"] = [0.1, 0.2, 0.3]
+    scores.loc[rows, "vqa_accuracy"] = accuracies
+    assert said in retrieval_against_vqa(replace(varied, by_language=scores)).get_suptitle().replace("\n", " ")
 
 
 def test_the_matrix_has_the_teacher_above_and_the_student_below(varied: StudyData) -> None:
