@@ -224,7 +224,9 @@ class Ledger:
 
     def report(self, record: TrialRecord, report: Mapping[str, Any]) -> None:
         """Append what a trial reported."""
-        kept = {key: report[key] for key in ("step", "seconds", "final", "metrics", "losses") if key in report}
+        kept = {
+            key: report[key] for key in ("step", "seconds", "timing", "final", "metrics", "losses") if key in report
+        }
         with open(record.folder / "reports.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(kept) + "\n")
             file.flush()

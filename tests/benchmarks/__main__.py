@@ -37,13 +37,15 @@ def main() -> int:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("benchmarks", nargs="*", choices=BENCHMARKS, default=BENCHMARKS, metavar="BENCHMARK")
+    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--one", choices=BENCHMARKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps([asdict(figure) for figure in _figures(options.one)]))
         return 0
-    return report({name: _measured(name) for name in options.benchmarks}, Path(_OUTPUT))
+    if unknown := [name for name in options.benchmarks if name not in BENCHMARKS]:
+        parser.error(f"no benchmark {unknown[0]}: there are {', '.join(BENCHMARKS)}")
+    return report({name: _measured(name) for name in options.benchmarks or BENCHMARKS}, Path(_OUTPUT))
 
 
 def report(found: Mapping[str, Sequence[Figure]], path: Path) -> int:
