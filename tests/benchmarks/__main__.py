@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study.environment import describe_environment
-from tests.benchmarks.figures import Figure
+from tests.benchmarks.figures import Figure, line
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ("whole_study", "distillation", "caching", "evaluation")
@@ -71,7 +71,9 @@ def _measured(name: str) -> list[Figure]:
     print(f"{name} …", file=sys.stderr, flush=True)
     command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks", "--one", name]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return [Figure(**values) for values in json.loads(done.stdout.splitlines()[-1])]
+    found = [Figure(**values) for values in json.loads(done.stdout.splitlines()[-1])]
+    print(*map(line, found), sep="\n", file=sys.stderr, flush=True)
+    return found
 
 
 def _figures(name: str) -> list[Figure]:

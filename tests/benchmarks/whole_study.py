@@ -25,7 +25,7 @@ import psutil
 
 from study.config import load_config
 from tests.benchmarks.figures import Figure, main_of
-from tests.study.prepared import inputs_of
+from tests.study.prepared import prepare
 
 ROOT = Path(__file__).parents[2]
 LEAST_USE, MOST_SETUP, MOST_RUNG_SHARE = 0.85, 1.0, 0.1
@@ -36,7 +36,7 @@ _COMMANDS = 5
 
 
 def figures() -> list[Figure]:
-    inputs_of(load_config(_PRESET), len(os.sched_getaffinity(0)))
+    prepare(load_config(_PRESET), len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory() as place:
         return [*commands(), *study(Path(place))]
 
@@ -112,7 +112,7 @@ def _first_step(folder: Path, process: subprocess.Popen[bytes]) -> float:
     while process.poll() is None:
         for path in folder.glob("trials/*/reports.jsonl"):
             if reports := _reports(path):
-                timing = reports[0]["timing"]
+                timing: dict[str, float] = reports[0]["timing"]
                 return path.stat().st_mtime - timing["train"] - timing["evaluate"]
         time.sleep(0.05)
     raise AssertionError("the study ended without a report")

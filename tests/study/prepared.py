@@ -12,7 +12,17 @@ from study.trial_plan import Inputs
 
 def inputs_of(config: StudyConfig, threads: int) -> Inputs:
     """All that a training of this study needs."""
+    return _inputs(Stages(config, threads), config)
+
+
+def prepare(config: StudyConfig, threads: int) -> None:
+    """Leave all in the cache that a study leaves there before its first trial."""
     stages = Stages(config, threads)
+    inputs = _inputs(stages, config)
+    _result(stages.landmarks(inputs.teacher, inputs.prepared, inputs.student))
+
+
+def _inputs(stages: Stages, config: StudyConfig) -> Inputs:
     prepared = _result(stages.prepare())
     teacher = _result(stages.teacher(prepared))
     scores, chance, student, parameters = _result(stages.score_teacher(teacher, prepared))
