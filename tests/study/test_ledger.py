@@ -19,7 +19,14 @@ RECIPE = Recipe(
     language_weighting=LanguageWeighting(kind="free", logits={"en": -0.5, "tr": 0.1}),
     learning_rate=1.2345678901234e-3,
 )
-REPORT = {"step": 6, "seconds": 1.5, "final": False, "metrics": {"map": 0.1 + 0.2}, "losses": {"fd": 2.0}}
+REPORT = {
+    "step": 6,
+    "seconds": 1.5,
+    "timing": {"train": 1.0},
+    "final": False,
+    "metrics": {"map": 0.1 + 0.2},
+    "losses": {"fd": 2.0},
+}
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def test_records_and_reports_read_back_as_they_were_written(ledger: Ledger) -> N
     assert (first.result, first.reports()) == (None, [])
 
     ledger.report(first, {**REPORT, "scores": {"large": "left out"}, "parameters": 7})
-    last = {**REPORT, "step": 12, "final": True, "parameters": 7, "timing": {"train": 1.0}, "scores": {"languages": {}}}
+    last = {**REPORT, "step": 12, "final": True, "parameters": 7, "scores": {"languages": {}}}
     ledger.report(first, last)
     ledger.finish(first, "complete", None, last)
     found = again(ledger).records()[0]
