@@ -73,7 +73,7 @@ def parse_yaml(text: str) -> Any:
         ValueError: with the reason in one line, if it is not YAML, or has a key twice, of which YAML keeps the last.
     """
     try:
-        return yaml.load(text, _OfEachKeyOne)
+        return yaml.load(text, _OfEachKeyOne)  # a SafeLoader: no tag makes an object or calls anything
     except yaml.MarkedYAMLError as error:
         said = " ".join(str(error.problem or error.context).split())
         reason = next((ours for theirs, ours in _SAID.items() if said.startswith(theirs)), said)

@@ -46,3 +46,10 @@ class Profile:
                 shutil.copyfileobj(plain, packed)
         self._profiler, self._is_done = None, True
         return True
+
+    def close(self) -> None:
+        """Record no more: of a trial that has failed, nothing is written, and its process may train others."""
+        if self._profiler is not None:
+            self._profiler.stop()
+            self._profiler = None
+        self._is_done = True

@@ -96,8 +96,12 @@ class _Training:
 
     def run(self) -> None:
         """All steps that are left, and all reports."""
-        with limited_memory(self._plan.memory_gb, self._device):
-            self._run()
+        try:
+            with limited_memory(self._plan.memory_gb, self._device):
+                self._run()
+        finally:
+            if self._profile is not None:
+                self._profile.close()
 
     def _run(self) -> None:
         self._set_up()

@@ -25,7 +25,6 @@ from tests.benchmarks.figures import Figure, main_of, speed
 from tests.study.prepared import inputs_of
 from trainables.config import (
     CacheConfig,
-    Paths,
     StudentConfig,
     StudentImageTower,
     StudentTextTower,
@@ -137,9 +136,9 @@ def embedded_plan(preset: str, place: str) -> TrialPlan:
     return trial_plan(config, inputs_of(config, torch.get_num_threads()), record, place)
 
 
-def large_plan(place: Path, layers: float, width: float) -> TrialPlan:
-    """A trial with a teacher of ViT-B/16's sizes and a student of shares of its layers and width; weights and data are
-    random."""
+def large_plan(plan: TrialPlan, place: Path, layers: float, width: float) -> TrialPlan:
+    """The same trial with a teacher of ViT-B/16's sizes and a student of shares of its layers and width; weights and data
+    are random."""
     sizes = TeacherModel(
         embed_dim=512,
         image=TeacherImageTower(layers=12, width=768, image_size=224),
@@ -155,26 +154,14 @@ def large_plan(place: Path, layers: float, width: float) -> TrialPlan:
     student = student_spec(shares, teacher.spec)
     every = {"image": range(12), "text": range(12)}
     cache = build_cache(place / "teacher", place / "train", CacheConfig(views=1), every, 0, "auto", lambda *_: None)
-    return TrialPlan(
-        number=0,
-        seed=0,
-        recipe=recipe("fd"),
-        student=student,
-        training=TrainingConfig(batch_size=_LARGE_BATCH),
-        language_weights={"en": 1.0, "de": 1.0},
-        control_language="en",
-        teacher_vqa_accuracy={"": 0.5},
-        chance={"": 0.25},
-        rungs=(),
-        rung_share=1.0,
-        threads=1,
-        paths=Paths(train=str(place / "train"), retrieval={}, vqa={}, teacher=str(place / "teacher"), cache=str(cache)),
-        folder=str(place),
-        workers=0,
-        cpus_per_worker=1,
-        gpus_per_worker=0,
-        retries=0,
-        memory_gb=None,
+    paths = {"train": place / "train", "teacher": place / "teacher", "cache": cache}
+    return plan.model_copy(
+        update={
+            "student": student,
+            "training": TrainingConfig(batch_size=_LARGE_BATCH),
+            "language_weights": {"en": 1.0, "de": 1.0},
+            "paths": plan.paths.model_copy(update={name: str(path) for name, path in paths.items()}),
+        }
     )
 
 
@@ -225,8 +212,8 @@ def figures() -> list[Figure]:
                     )
                 )
         for half, layers, width in (("layers", 0.5, 1.0), ("width", 1.0, 0.5)):
-            plan = large_plan(Path(place), layers, width)
-            gain = speed(Distiller(plan, device).step, OnlineDistiller(plan, device).step, _LARGE_ROUNDS)
+            large = large_plan(embedded_plan(PRESETS[0], place), Path(place), layers, width)
+            gain = speed(Distiller(large, device).step, OnlineDistiller(large, device).step, _LARGE_ROUNDS)
             what = f"step of fd, ViT-B/16 and half its {half}: speed by the online teacher's"
             found.append(Figure(what, gain, "at least", LEAST_OF_ONLINE_LARGE))
     return found

@@ -329,3 +329,11 @@ def test_a_profile_holds_the_steps_before_an_evaluation_the_evaluation_and_the_p
     last = max(event["ts"] + event["dur"] for event in events if event["name"] == "update")
     evaluated = [event for event in events if event.get("cat") == "cpu_op" and event["ts"] > last]
     assert "aten::linear" in {event["name"] for event in evaluated}
+
+
+def test_a_profiled_trial_that_fails_leaves_nothing_recording_in_its_process(plan: TrialPlan) -> None:
+    diverging = plan.recipe.model_copy(update={"learning_rate": 1e30})
+    (last,) = reports_of(plan.model_copy(update={"profile": True, "recipe": diverging}))
+    assert last["cause"] == "diverged"
+    assert not torch._C._autograd._profiler_enabled()
+    assert not (Path(plan.folder) / PROFILE).exists()

@@ -79,10 +79,17 @@ def load_pretrained(checkpoint: Checkpoint, image_size: int | None) -> DualEncod
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 2 if the source can be no teacher."""
-    parser = argparse.ArgumentParser(prog="python -m trainables.models.pretrained")
-    parser.add_argument("source")
-    parser.add_argument("--revision")
-    parser.add_argument("--image-size", type=int)
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.models.pretrained",
+        description="What a source of a pretrained teacher is, as JSON: its sizes, or why it can be no teacher.",
+        epilog="for example: python -m trainables.models.pretrained google/siglip2-base-patch16-224. "
+        "Exit codes: 0 done; 2 it can be no teacher.",
+    )
+    parser.add_argument(
+        "source", help="as teacher.pretrained: a hub id, a folder in the hub's format, NAME:TAG of open_clip"
+    )
+    parser.add_argument("--revision", help="of a hub id; default: its main branch")
+    parser.add_argument("--image-size", type=int, help="of a model that takes several; default: as it was trained")
     options = parser.parse_args(arguments)
     try:
         with redirect_stdout(sys.stderr):  # of what the libraries have to say
