@@ -108,11 +108,12 @@ def test_a_study_in_a_bucket_goes_on_where_nothing_is_left_but_the_bucket(
 ) -> None:
     settings = ["search.trials=4", "training.steps=60", UNCONFIRMED]
     run = stored.begin(*settings)
-    run.until(lambda: len(stored.ended()) >= 2, PATIENCE)
+    run.until(lambda: LOCK in stored.remote.names(), PATIENCE)
     refused: Outcome = stored.begin(*settings, cache="elsewhere").wait(PATIENCE)
     assert refused.code == 2, stored.runs[-1].said()
     assert f"the study in {stored.remote.url} is already running (process {run.process.pid} on " in refused.errors
     assert len(refused.errors.splitlines()) == 1
+    run.until(lambda: len(stored.ended()) >= 2, PATIENCE)
     run.process.send_signal(signal.SIGKILL)
     run.end()
     assert LOCK in stored.look()
