@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from analysis.completion import answer_if_asked, completed_by, studies, trials
+
 if TYPE_CHECKING:
     from analysis.load import StudyData
 
@@ -28,6 +30,8 @@ class CommandParser(argparse.ArgumentParser):
         """Raises:
         CommandError: naming the option or argument, and what would be right.
         """
+        if "_ARGCOMPLETE" in os.environ:
+            answer_if_asked(self)
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             raise CommandError(_unknown(unknown[0], self._option_string_actions))
@@ -88,7 +92,13 @@ def command_parser(module: str, doc: str | None, failure: str | None = None) -> 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add ``run``, the study that a command reads."""
-    parser.add_argument("run", metavar="RUN", help="a study's folder or URL, for example runs/emoji-clip")
+    run = parser.add_argument("run", metavar="RUN", help="a study's folder or URL, for example runs/emoji-clip")
+    completed_by(run, studies)
+
+
+def add_trial(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``trial``, one of that study's; ``what`` says which will do."""
+    completed_by(parser.add_argument("trial", metavar="TRIAL", help=f"{what}, for example 13"), trials)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Compare studies: hypervolume from one reference point, what runs attain, and whether groups of runs differ.
 
     python -m analysis.compare runs/emoji-clip runs/even
@@ -26,6 +27,7 @@ from analysis.commands import (
     open_study,
     run_command,
 )
+from analysis.completion import completed_by, studies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = command_parser("analysis.compare", __doc__)
     parser.usage = "%(prog)s [RUN ...] [--group NAME RUN [RUN ...]] ... [--to FOLDER] [--json]"
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders or URLs of studies, each a group of its own")
-    parser.add_argument(
+    runs = parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="folders or URLs of studies, each a group of its own"
+    )
+    group = parser.add_argument(
         "--group",
         nargs="+",
         action="append",
@@ -56,6 +60,8 @@ def _parser() -> CommandParser:
         "--to", default=_FOLDER, metavar="FOLDER", help=f"where figures and tables go; default {_FOLDER}"
     )
     add_json(parser)
+    for action in (runs, group):
+        completed_by(action, studies)
     return parser
 
 

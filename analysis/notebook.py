@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write a study's notebook, execute it, and export it as one HTML file that needs no network.
 
     python -m analysis.notebook runs/emoji-clip

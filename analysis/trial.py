@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Show one recipe of a study: in words, its scores by language beside the teacher's, its best and worst cases.
 
     python -m analysis.trial runs/emoji-clip 7
@@ -18,7 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands import CommandError, CommandParser, add_json, add_run, command_parser, open_study, run_command
+from analysis.commands import (
+    CommandError,
+    CommandParser,
+    add_json,
+    add_run,
+    add_trial,
+    command_parser,
+    open_study,
+    run_command,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = command_parser("analysis.trial", __doc__)
     add_run(parser)
-    parser.add_argument("trial", metavar="TRIAL", help="the trial's number, for example 13")
+    add_trial(parser, "the trial's number")
     add_json(parser)
     return parser
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from analysis.completion import completed_by
+from study.completion import configurations, settings
 from study.config import DEFAULT_PRESET, available_presets, checked_override
 
 
@@ -12,7 +14,7 @@ def add_config(parser: argparse.ArgumentParser, other: str = "") -> None:
     """Add ``config``, ``--set`` and ``--name``; ``other``: what may be named beside a preset and a file."""
     presets = f"a preset ({', '.join(available_presets())})"
     files = f", a YAML file or {other}" if other else " or a YAML file"
-    parser.add_argument(
+    config = parser.add_argument(
         "config",
         nargs="?",
         type=_source,
@@ -20,7 +22,7 @@ def add_config(parser: argparse.ArgumentParser, other: str = "") -> None:
         metavar="PRESET, FILE or FOLDER" if other else "PRESET or FILE",
         help=f"{presets}{files}; default {DEFAULT_PRESET}",
     )
-    parser.add_argument(
+    setting = parser.add_argument(
         "--set",
         action="append",
         type=checked_override,
@@ -29,6 +31,8 @@ def add_config(parser: argparse.ArgumentParser, other: str = "") -> None:
         dest="overrides",
         help="override a key; repeatable",
     )
+    completed_by(config, configurations)
+    completed_by(setting, settings)
     parser.add_argument("--name", help="the study's name, which is also its folder's")
 
 

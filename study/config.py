@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """`StudyConfig`: the typed form of a study's YAML file, checked as a whole before anything slow starts.
 
 What its keys mean is told by `python -m study.config` (`study.config_reference`).

@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from analysis.commands import command_parser, run_command
+from analysis.commands import CommandParser, command_parser, run_command
 from study.config import StudyConfig
 from trainables.recipe import Recipe
 
@@ -121,7 +121,7 @@ class _Pages:
 
     def _find(self, section: Schema, path: str) -> None:
         for key, value in section["properties"].items():
-            for name, below in _references(value):
+            for name, below in sections_in(value):
                 if name not in self._headings:
                     self._headings[name] = _SHARED.get(name, f"`{path}{key}{below}`")
                     self._find(self._sections[name], f"{path}{key}{below}.")
@@ -137,7 +137,7 @@ class _Pages:
 
     def _summary(self, value: Schema) -> str:
         """Of a key without a description, what its section is."""
-        return next((str(self._sections[name]["description"]) for name, _ in _references(value)), "")
+        return next((str(self._sections[name]["description"]) for name, _ in sections_in(value)), "")
 
     def _default(self, value: Schema) -> str:
         default = value.get("default")
@@ -179,19 +179,19 @@ class _Pages:
         return {"string": "text", "boolean": "`true`, `false`", "null": "`null`"}[kind]
 
 
-def _references(value: Any, below: str = "") -> Iterator[tuple[str, str]]:
-    """The sections that a key's value may be, and what stands between the key and theirs."""
+def sections_in(value: Any, below: str = "") -> Iterator[tuple[str, str]]:
+    """The names of the sections that a key's value may be, and what stands between the key and theirs."""
     if isinstance(value, list):
         for one in value:
-            yield from _references(one, below)
+            yield from sections_in(one, below)
     elif isinstance(value, dict):
         if "$ref" in value:
             yield _name(value["$ref"]), below
         for key in ("anyOf", "oneOf", "items"):
-            yield from _references(value.get(key), below)
+            yield from sections_in(value.get(key), below)
         for key in ("patternProperties", "additionalProperties"):
             found = value.get(key)
-            yield from _references(
+            yield from sections_in(
                 [*found.values()] if key == "patternProperties" and found else found, f"{below}.NAME"
             )
 
@@ -216,12 +216,16 @@ def _anchor(heading: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 done, 2 a mistake in the input."""
+    return run_command(_parser(), _write, arguments)
+
+
+def _parser() -> CommandParser:
     parser = command_parser("study.config", __doc__)
     parser.add_argument("what", choices=["schema", "reference"], help="the JSON schema, or the pages in Markdown")
     parser.add_argument(
         "--to", type=Path, metavar="FILE", help=f"default: of schema, the terminal; of reference, {_REFERENCE}"
     )
-    return run_command(parser, _write, arguments)
+    return parser
 
 
 def _write(options: argparse.Namespace) -> int:

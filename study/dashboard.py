@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Watch a study in Optuna Dashboard, while it runs or when it has ended.
 
     python -m study.dashboard                          the embedded study

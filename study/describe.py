@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Describe a configuration before anything is run: teacher beside student, what they cost, and how much there is to do.
 
     python -m study.describe                                        the embedded study

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Run a study, from configuration to Pareto front.
 
     python -m study.run                                  the embedded study: two cores, no GPU, no network

@@ -1,4 +1,4 @@
-"""The eight commands as one: what is the same is called the same, and each says how it is used and how it ends."""
+"""The commands as one: what is the same is called the same, and each says how it is used and how it ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from analysis.commands import CommandParser
 ROOT = Path(__file__).parents[1]
 CONFIGURED = ("study.run", "study.describe", "study.dashboard", "trainables.data.__main__")
 OF_STUDIES = ("analysis.notebook", "analysis.trial", "trainables.export")
-COMMANDS = (*CONFIGURED, *OF_STUDIES, "analysis.compare")
+COMMANDS = (*CONFIGURED, *OF_STUDIES, "analysis.compare", "study.config_reference")
 every_command = pytest.mark.parametrize("module", COMMANDS)
+
+
+def name_of(module: str) -> str:
+    """What follows ``python -m``, of the module that has the command's `main`."""
+    return module.removesuffix(".__main__").removesuffix("_reference")
 
 
 def command(module: str) -> Callable[[list[str]], int]:
@@ -37,8 +42,7 @@ def test_help_has_an_example_and_the_exit_codes(module: str, capsys: pytest.Capt
         command(module)(["--help"])
     said = capsys.readouterr()
     assert (ended.value.code, said.err) == (0, "")
-    name = module.removesuffix(".__main__")
-    assert f"\n    python -m {name}" in said.out
+    assert f"\n    python -m {name_of(module)}" in said.out
     (line,) = [line for line in said.out.splitlines() if line.startswith("Exit codes: 0 done; ")]
     assert line.endswith("2 a mistake in the input; 130 interrupted by Ctrl-C.")
 
@@ -63,7 +67,7 @@ def test_what_is_the_same_is_called_and_explained_the_same() -> None:
     for module in OF_STUDIES:
         assert "run" in options(module)
     with_json = {module for module in COMMANDS if "--json" in options(module)}
-    assert with_json == {*COMMANDS} - {"study.dashboard", "analysis.notebook"}
+    assert with_json == {*COMMANDS} - {"study.dashboard", "analysis.notebook", "study.config_reference"}
 
 
 def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write a student of a study as a model that its family's own library loads, with a model card.
 
     python -m trainables.export runs/emoji-clip 13
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 # The entry point stands above the packages: nothing imports it, and its command line is like the others'.
-from analysis.commands import CommandParser, add_json, add_run, command_parser, run_command
+from analysis.commands import CommandParser, add_json, add_run, add_trial, command_parser, run_command
 from trainables.artifacts import write_json
 from trainables.remote_folder import RemoteError, is_url
 from trainables.study_files import CompleteTrial, StudyFilesError, find_trial, load_student, study_here
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = command_parser("trainables.export", __doc__)
     add_run(parser)
-    parser.add_argument("trial", metavar="TRIAL", help="the number of a complete trial, for example 13")
+    add_trial(parser, "the number of a complete trial")
     parser.add_argument("--to", metavar="FOLDER", help="where to write it; default RUN/export/TRIAL")
     add_json(parser)
     return parser

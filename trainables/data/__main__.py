@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Look at a study's data before anything is trained: what it would see, and what its sources share.
 
     python -m trainables.data                                 the embedded study
