@@ -12,15 +12,8 @@ import yaml
 from analysis.html import Html, table
 from analysis.load import StudyData
 from analysis.units import shown
+from analysis.words import STATES
 
-_STATES = {
-    "complete": "complete",
-    "stopped": "stopped early",
-    "infeasible": "did not fit",
-    "failed": "failed",
-    "running": "running or interrupted",
-    "unreadable": "unreadable",
-}
 _MOST_REASONS = 10
 # Keys of config.yaml that say what kind of study it is, and how they are called.
 _SETTINGS = {
@@ -52,7 +45,7 @@ def overview(data: StudyData) -> Html:
 def state(data: StudyData) -> list[str]:
     """How far the study is: lines for a list."""
     counts = data.trials["state"].value_counts()
-    parts = [f"{counts[name]} {words}" for name, words in _STATES.items() if name in counts]
+    parts = [f"{counts[name]} {words}" for name, words in STATES.items() if name in counts]
     lines = [f"{_counted(len(data.trials), 'trial')}: {', '.join(parts)}." if parts else "No trial has begun."]
     if not (data.path / "results" / "front.json").exists():
         lines.append("The study has not ended: all that follows is as of now, and may change.")

@@ -17,17 +17,16 @@ from analysis.files import without_nan
 from analysis.load import StudyData
 from analysis.page import data_url, render
 from analysis.units import shown
-from analysis.words import in_sentences
+from analysis.words import STATES, in_sentences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STATES = {
-    "complete": "complete",
-    "stopped": "stopped early",
-    "infeasible": "did not fit",
-    "failed": "failed",
-    "running": "running, or interrupted",
+_HEADINGS = {
+    "retrieval": "retrieval mAP, %",
+    "retrieval_teacher": "teacher",
+    "vqa": "VQA accuracy, %",
+    "vqa_teacher": "teacher ",
 }
 
 
@@ -51,9 +50,14 @@ class RecipeReport:
         return in_sentences(self.recipe)
 
     @property
+    def languages_in_words(self) -> pd.DataFrame:
+        """`languages` under the headings that people read."""
+        return self.languages.rename(columns=_HEADINGS)
+
+    @property
     def standing(self) -> str:
         """How the training ended, and where that put the recipe."""
-        said = [_STATES[self.row["state"]]]
+        said = [STATES[self.row["state"]]]
         if self.row["on_front"]:
             said.append("on the front")
         elif self.row["state"] == "complete":
@@ -129,18 +133,10 @@ def page(report: RecipeReport, pictures: Mapping[str, bytes]) -> str:
         "recipe": json.dumps(report.recipe, indent=1, ensure_ascii=False),
         "pictures": {name: data_url(picture) for name, picture in pictures.items()},
         "scores": _table(report.scores),
-        "languages": _table(report.languages.rename(columns=_HEADINGS)),
+        "languages": _table(report.languages_in_words),
         "cases": list(_cases(report)),
     }
     return render("trial.html.j2", values)
-
-
-_HEADINGS = {
-    "retrieval": "retrieval mAP, %",
-    "retrieval_teacher": "teacher",
-    "vqa": "VQA accuracy, %",
-    "vqa_teacher": "teacher ",
-}
 
 
 def _scores(data: StudyData, trial: str, row: Mapping[str, Any], confirmed: Confirmed | None) -> pd.DataFrame:

@@ -45,12 +45,6 @@ _CASES = {
     ("vqa", "best"): "Most right answer",
     ("vqa", "worst"): "Most wrong answer",
 }
-_HEADINGS = {
-    "vqa": "VQA acc. %",
-    "retrieval": "retrieval mAP %",
-    "retrieval_teacher": "teacher",
-    "vqa_teacher": "teacher",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +117,7 @@ def _print(report: RecipeReport) -> None:
         console.print(f"  {sentence}", soft_wrap=True)
     console.print(_table(report.scores))
     if report.languages[["retrieval", "vqa"]].notna().any(axis=None):
-        console.print(_table(report.languages, _HEADINGS))
+        console.print(_table(report.languages_in_words))
     if report.confirmed:
         again = f"Trained again with {report.confirmed.seeds} new seeds"
         console.print(f"{again}: it keeps its place with a chance of {100 * report.confirmed.support:.0f} %.")
@@ -133,14 +127,13 @@ def _print(report: RecipeReport) -> None:
         console.print(f"{_CASES[example.task, example.case]} in {example.language}: {example.text}", soft_wrap=True)
 
 
-def _table(frame: pd.DataFrame, headings: dict[str, str] | None = None) -> Table:
+def _table(frame: pd.DataFrame) -> Table:
     from rich.table import Table
 
     table = Table()
     kept = frame.dropna(axis="columns", how="all")
     for place, name in enumerate(kept.columns):
-        heading = (headings or {}).get(name, name.replace("_", " "))
-        table.add_column(heading, justify="right" if place else "left")
+        table.add_column(name.replace("_", " "), justify="right" if place else "left")
     for row in kept.itertuples(index=False):
         table.add_row(*map(_cell, row))
     return table

@@ -14,6 +14,15 @@ STRATEGIES = {
     "mcl": "multilingual contrastive learning",
     "dr": "distributional replication",
 }
+# How a trial ended, or stands.
+STATES = {
+    "complete": "complete",
+    "stopped": "stopped early",
+    "infeasible": "did not fit",
+    "failed": "failed",
+    "running": "running or interrupted",
+    "unreadable": "unreadable",
+}
 _MAPPINGS = {
     "uniform": "evenly spaced layers",
     "last": "the last layers",

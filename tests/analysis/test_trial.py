@@ -45,7 +45,7 @@ def test_one_recipe_is_shown_beside_its_teacher(study_folder: StudyFolder, capsy
 
 
 @pytest.mark.parametrize(
-    ("state", "expected"), [("failed", "failed: failed by the test"), (None, "running, or interrupted")]
+    ("state", "expected"), [("failed", "failed: failed by the test"), (None, "running or interrupted")]
 )
 def test_a_trial_that_did_not_end_says_what_it_lacks(
     study_folder: StudyFolder, capsys: pytest.CaptureFixture[str], state: str | None, expected: str
