@@ -146,9 +146,7 @@ class _Stages:
             except CheckpointError as error:
                 raise UserError(f"teacher.pretrained: {error}") from None
             with progress.stage("score teacher") as advance:
-                scores, chance, student, student_parameters = stages.run(
-                    "score_teacher", teacher, prepared, progress=advance
-                )
+                scores, chance, student = stages.run("score_teacher", teacher, prepared, progress=advance)
                 accuracies = accuracies_of(scores["summary"], chance)
                 _refuse_a_teacher_that_guesses(config.teacher, accuracies, chance)
                 landmarks = stages.run("landmarks", teacher, prepared, student, progress=advance)
@@ -172,7 +170,8 @@ class _Stages:
             with progress.stage("cache teacher") as advance:
                 layers = mapped_teacher_layers(config, self._space)
                 cache = stages.run("cache", teacher, prepared, layers, progress=advance)
-        return Inputs(prepared, teacher, student, student_parameters, cache, scores, chance)
+        parameters = landmarks["encoding"]["student"]["parameters"]
+        return Inputs(prepared, teacher, student, parameters, cache, scores, chance)
 
     def _keep_data_reports(self, prepared: Prepared, leaks: Sequence[Overlap]) -> None:
         """Beside the study, where its user looks: what is in data of the user's own, what is wrong with it, and what

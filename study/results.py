@@ -9,10 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from analysis.figures.front import pareto
 from analysis.load import StudyData, front, load_study, write_results
 from analysis.metric_names import split_metric
-from analysis.style import save
 
 _OF_SETS: dict[str, tuple[str, Callable[[float], str]]] = {
     "retrieval_map": ("mAP", "{:.3f}".format),
@@ -25,6 +23,9 @@ _COLUMNS = ("trial", "strategy", "validation: mAP", *_SCORES, "lift kept", "test
 
 def write_report(folder: Path) -> StudyData:
     """Rebuild report/pareto.png and results/ from the ledger; results/front.json, last, says that all of it is there."""
+    from analysis.figures.front import pareto  # draws, which takes a second to import
+    from analysis.style import save
+
     data = load_study(folder)
     (folder / "report").mkdir(exist_ok=True)
     save(pareto(data), folder / "report" / "pareto")

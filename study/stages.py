@@ -146,15 +146,14 @@ class Stages:
         yield from _streamed(lambda progress: fit_teacher(source, progress))
 
     def score_teacher(self, teacher: Path, prepared: Prepared) -> Iterator[Any]:
-        """The teacher's scores on validation, the chance level of each set of questions, the student's sizes, and its
-        parameters."""
-        from trainables.models.factory import parameter_count, read_spec, read_vocabulary
+        """The teacher's scores on validation, the chance level of each set of questions, and the student's sizes."""
+        from trainables.models.factory import read_spec, read_vocabulary
         from trainables.student import student_spec
 
         scores = self._score_once(teacher, prepared, "retrieval", "vqa")
         chance = _chance(prepared.folders["vqa"])
         student = student_spec(self._config.student, read_spec(teacher), read_vocabulary(prepared.vocabulary))
-        yield scores, chance, student, parameter_count(student)
+        yield scores, chance, student
 
     def landmarks(self, teacher: Path, prepared: Prepared, student: ModelSpec) -> Iterator[Any]:
         """What recipes are held against beside the teacher's scores, for teacher.json."""

@@ -8,6 +8,7 @@ from study.checks import checked_space
 from study.config import StudyConfig
 from study.stages import Stages, mapped_teacher_layers
 from study.trial_plan import Inputs
+from trainables.models.factory import parameter_count
 
 
 def inputs_of(config: StudyConfig, threads: int) -> Inputs:
@@ -25,9 +26,9 @@ def prepare(config: StudyConfig, threads: int) -> None:
 def _inputs(stages: Stages, config: StudyConfig) -> Inputs:
     prepared = _result(stages.prepare())
     teacher = _result(stages.teacher(prepared))
-    scores, chance, student, parameters = _result(stages.score_teacher(teacher, prepared))
+    scores, chance, student = _result(stages.score_teacher(teacher, prepared))
     cache = _result(stages.cache(teacher, prepared, mapped_teacher_layers(config, checked_space(config))))
-    return Inputs(prepared, teacher, student, parameters, cache, scores, chance)
+    return Inputs(prepared, teacher, student, parameter_count(student), cache, scores, chance)
 
 
 def _result(stage: Any) -> Any:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +32,28 @@ if TYPE_CHECKING:
     from tests.study.tiny import Outcome, Study
 
 TEXTS = ["flag: Wales", "gato", "bayrak"]
+# What the driver and the process of the stages do up to the first trial.
+_PREPARED = """
+import os, sys
+from study.config import load_config
+from study.engine import run_stages
+from study.stages import Stages, mapped_teacher_layers
+from study.checks import checked_space
+
+def result(stage):
+    *_progress, found = stage
+    return found
+
+print(*sorted({"torch", "seaborn", "matplotlib.pyplot"} & set(sys.modules)))
+config = load_config(sys.argv[1])
+stages = Stages(config, os.cpu_count())
+prepared = result(stages.prepare())
+teacher = result(stages.teacher(prepared))
+_scores, _chance, student = result(stages.score_teacher(teacher, prepared))
+result(stages.landmarks(teacher, prepared, student))
+result(stages.cache(teacher, prepared, mapped_teacher_layers(config, checked_space(config))))
+print(*sorted({"open_clip", "transformers", "torchvision", "seaborn"} & set(sys.modules)))
+"""
 # What Ray and its libraries write when nobody keeps them quiet.
 NOISE = re.compile(r"\bray\b(?!: \d+ s| +│)|raylet|\(pid|WARN|Warning|Traceback|Error\b")
 
@@ -142,6 +166,13 @@ def test_the_command_of_a_finished_study_shows_it_again_at_once(finished: tuple[
     assert first.output in again.output
     assert again.seconds < 20
     assert {path: path.stat().st_mtime_ns for path in study.folder.glob("trials/**/*")} == before
+
+
+def test_a_prepared_study_begins_without_libraries_that_it_has_no_need_of(finished: tuple[Study, Outcome]) -> None:
+    study, _ = finished
+    command = [sys.executable, "-c", _PREPARED, str(study.place / "tiny.yaml")]
+    ran = subprocess.run(command, env=study.environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == "\n\n"
 
 
 def test_python_runs_a_study_as_the_command_does(

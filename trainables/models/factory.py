@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,18 +11,25 @@ from safetensors.torch import load_file
 
 from trainables.data.prepared import Array
 from trainables.models.dual_encoder import VOCABULARY_FILE, WEIGHTS_FILE, DualEncoder
-from trainables.models.openclip import OpenClipEncoder
-from trainables.models.siglip2 import Siglip2Encoder
 from trainables.models.spec import SPEC_FILE, Family, ModelSpec
-
-_FAMILIES: dict[Family, Callable[[ModelSpec], DualEncoder]] = {"clip": OpenClipEncoder, "siglip2": Siglip2Encoder}
 
 
 def build_model(spec: ModelSpec, seed: int) -> DualEncoder:
     """A model with random weights that depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _FAMILIES[spec.family](spec)
+        return _of_family(spec.family)(spec)
+
+
+def _of_family(family: Family) -> type[DualEncoder]:
+    """Imported when there is a model to build: seconds that a process has no need of which only reads what is in the cache."""
+    if family == "clip":
+        from trainables.models.openclip import OpenClipEncoder
+
+        return OpenClipEncoder
+    from trainables.models.siglip2 import Siglip2Encoder
+
+    return Siglip2Encoder
 
 
 def parameter_count(spec: ModelSpec) -> int:
