@@ -122,6 +122,7 @@ class Study:
     place: Path
     environment: dict[str, str]
     runs: list[Run] = field(default_factory=list)
+    code: Path = ROOT  # where it is run from
 
     @property
     def folder(self) -> Path:
@@ -144,7 +145,7 @@ class Study:
         ]
         with open(files[0], "wb") as output, open(files[1], "wb") as errors:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment, stdout=output, stderr=errors, start_new_session=True
+                command, cwd=self.code, env=self.environment, stdout=output, stderr=errors, start_new_session=True
             )
         self.runs.append(Run(process, files, self.folder / "study.log"))
         return self.runs[-1]
