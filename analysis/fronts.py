@@ -14,7 +14,7 @@ from analysis.confirmation import confirm
 from analysis.load import StudyData
 from analysis.metric_names import noise_of
 from analysis.pareto import Directions, as_costs, nondominated
-from analysis.units import better, shown
+from analysis.units import Shown, better, shown
 
 _95 = 1.959964  # standard errors to either side of a normal mean
 _FLAT = 1e-9  # a bulge below this share of the front's extent is none
@@ -85,8 +85,9 @@ def on_front(data: StudyData, directions: Directions) -> NDArray[np.bool_]:
     return mask
 
 
-def members(data: StudyData, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """A row a member of the front, best in the first objective first; values in the units of ``analysis.units``.
+def members(data: StudyData, metrics: Sequence[str] = (), as_stored: bool = False) -> pd.DataFrame:
+    """A row a member of the front, best in the first objective first; values in the units of ``analysis.units``, or
+    ``as_stored`` in those of result.json.
 
     Columns: trial, number, strategy, pick (``knee``, ``compromise``, both, or nothing); of each metric M its validation
     score in the search M, the 95 % interval M_low to M_high of that score, M_confirmed, M_confirmed_low and
@@ -108,7 +109,7 @@ def members(data: StudyData, metrics: Sequence[str] = ()) -> pd.DataFrame:
     names = [" and ".join(name for name, at in picked._asdict().items() if at == row) for row in chosen.index]
     table["pick"] = pd.Series(names, dtype="str")
     for metric in directions:
-        unit = shown(metric)
+        unit = Shown(metric, "") if as_stored else shown(metric)
         stored = chosen[metric].astype(float)
         margin = _95 * chosen.get(noise_of(metric), pd.Series(np.nan, index=chosen.index)).astype(float)
         table[metric] = unit.of(stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,23 @@ def refuse_foreign(folder: Path) -> None:
             f"storage.path: {path} is not a study's, and would be overwritten: give the study another --name, or another "
             "--set storage.path="
         )
+
+
+def refuse_kept_elsewhere(source: str, config: StudyConfig, folder: Path) -> None:
+    """Whether a configuration is the one that a study in another place than ``folder`` keeps: of one that was moved, say.
+
+    Raises:
+        UserError: saying how that study goes on, and how another one begins.
+    """
+    kept = Path(source).expanduser().absolute()
+    other = kept.parent
+    if kept.name != "config.yaml" or not (other / "trials").is_dir() or other.resolve() == folder.resolve():
+        return
+    renamed = "" if other.name == config.name else f"rename its folder to {config.name} and "
+    raise UserError(
+        f"{source}: the study in {other} keeps this configuration, which would begin another one in {folder}: to go on with "
+        f"that one, {renamed}add --set storage.path={shlex.quote(str(other.parent))}; to begin another, give it a --name"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from analysis.commands import CommandParser, add_json, command_parser, run_command
 from study.arguments import add_config
-from study.changes import refuse_another_space, refuse_changes, refuse_foreign
+from study.changes import refuse_another_space, refuse_changes, refuse_foreign, refuse_kept_elsewhere
 from study.config import StudyConfig, dump_config, load_config
 from study.errors import UserError
 from study.storage_config import storage_url, study_folder
@@ -81,6 +81,8 @@ def _run_study(options: argparse.Namespace) -> int:
     if address is None:
         check_resources(config.resources)
     folder = study_folder(config)
+    if options.name is None:
+        refuse_kept_elsewhere(options.config, config, folder)
     check_storage_outlives_job(config.storage.path, folder)
     use_mirror(config.storage)
     ledger = Ledger(folder, remote_study(config))

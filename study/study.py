@@ -115,10 +115,11 @@ class Study:
         return self.data.name
 
     def front(self) -> pd.DataFrame:
-        """A row a member of the front, best in the first objective first; see `analysis.fronts.members`."""
+        """A row a member of the front, best in the first objective first, its scores in the units of `trials`; see
+        `analysis.fronts.members`."""
         from analysis.fronts import members
 
-        return members(self.data)
+        return members(self.data, as_stored=True)
 
     def trials(self) -> pd.DataFrame:
         """A row a trial, by number; see `analysis.load.StudyData`."""

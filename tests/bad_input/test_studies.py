@@ -133,6 +133,19 @@ def test_a_source_that_is_no_start_is_named(refused: Refused, ended: Path, sourc
     assert as_said(refused("study.run", "--name", name, "--set", f"search.start_from=[{source}]", "--fresh"), said)
 
 
+def test_a_study_that_was_moved_is_not_begun_anew_beside_it(refused: Refused, ended: Path) -> None:
+    Path("from a friend").mkdir()
+    moved = ended.rename("from a friend/theirs")
+    assert refused("study.run", str(moved / "config.yaml")) == (
+        "from a friend/theirs/config.yaml: the study in from a friend/theirs keeps this configuration, which would begin "
+        "another one in runs/emoji-clip: to go on with that one, rename its folder to emoji-clip and add --set "
+        "storage.path='from a friend'; to begin another, give it a --name"
+    )
+    back = moved.rename("from a friend/emoji-clip")
+    said = refused("study.run", str(back / "config.yaml"), "--set", "storage.path=from a friend", "--set", "seed=3")
+    assert "the study in from a friend/emoji-clip cannot go on with another configuration: seed was 0 and is 3" in said
+
+
 READERS = [
     (("analysis.trial", "runs/emoji-clip", "9"), "no trial 9 in runs/emoji-clip: the nearest are 0, 1; there are 2, from 0 to 1"),
     (("analysis.trial", "runs/emoji-clip", "best"), "no trial best in runs/emoji-clip: there are 2, from 0 to 1"),

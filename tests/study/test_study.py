@@ -35,7 +35,10 @@ def test_a_study_is_open_in_a_line_and_its_front_is_a_frame(folder: Path) -> Non
     front = study.front()
     assert front["number"].tolist() == [0, 1]
     assert front["strategy"].tolist() == ["dr", "ed"]
-    assert study.trials()["on_front"].tolist() == [True, True]
+    trials = study.trials()
+    assert trials["on_front"].tolist() == [True, True]
+    for objective in study.data.objectives:
+        assert front[objective].tolist() == trials[objective].tolist()
     assert set(study.languages()["trial"]) <= {"teacher"}
     assert study.recipe(0) == study.recipe("00000") == Recipe.model_validate(FIRST)
     assert "data" not in repr(study)
