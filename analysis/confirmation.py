@@ -17,7 +17,7 @@ from analysis.pareto import Constraints, Directions, feasible, nondominated
 _LEVEL = 0.95
 _DRAWS = 4000
 _SEED = 0
-_SUPPORTED = 0.5  # a place that more than every second draw gives
+SUPPORTED = 0.5  # a place that more than every second draw gives
 
 Metrics = Mapping[str, float]
 
@@ -38,7 +38,7 @@ class Confirmed:
 
     @property
     def is_supported(self) -> bool:
-        return self.support >= _SUPPORTED
+        return self.support >= SUPPORTED
 
 
 def confirm(

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from analysis.confirmation import SUPPORTED
 from analysis.figures.edges import better_corner, front_edge, worst_corner
 from analysis.figures.labels import place_labels
 from analysis.fronts import directions_of, members, on_front
@@ -56,7 +57,7 @@ def pareto(data: StudyData, metrics: Sequence[str] = ()) -> Figure:
         rows[0, 0].set_title("All trials", loc="left", fontsize="medium")
         rows[0, 1].set_title("The front from near", loc="left", fontsize="medium")
         legend_beside(figure, _keys(data, groups, table))
-        headline(figure, _finding(data, groups["front"], directions))
+        headline(figure, _finding(data, groups["front"], directions, table["support"]))
         caption(figure, _caption(data, table))
         figure.draw_without_rendering()
         for (_, right), pair in zip(rows, pairs, strict=True):
@@ -234,8 +235,8 @@ def _keys(data: StudyData, groups: dict[str, pd.DataFrame], table: pd.DataFrame)
     return [*strategies, *(entry for is_drawn, entry in kinds.values() if is_drawn)]
 
 
-def _finding(data: StudyData, front: pd.DataFrame, directions: Directions) -> str:
-    """Which strategy is best in each objective."""
+def _finding(data: StudyData, front: pd.DataFrame, directions: Directions, support: pd.Series) -> str:
+    """Which strategy is best in each objective; ``support``: of the front's members, by new seeds."""
     if front.empty:
         return f"{data.name}: no trial is complete and feasible yet"
     best = {}
@@ -245,7 +246,8 @@ def _finding(data: StudyData, front: pd.DataFrame, directions: Directions) -> st
         best[metric] = look(front["strategy"].iloc[at]).label
     one = next(iter(best.values()))
     if len(front) == 1:
-        return f"One recipe, of {one}, is best in every objective"
+        doubt = ", which new seeds do not support" if (support < SUPPORTED).any() else ""
+        return f"One recipe, of {one}, is best in every objective{doubt}"
     if len(set(best.values())) == 1:
         return f"{one} holds every end of the front, of {len(front)} recipes"
     return "; ".join(

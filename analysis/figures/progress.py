@@ -158,8 +158,10 @@ def _stopped(table: pd.DataFrame, strategies: list[str]) -> str:
     complete = (
         table[table["ending"] == "complete"].groupby("strategy")["trials"].sum().reindex(strategies, fill_value=0)
     )
-    share = complete / table.groupby("strategy")["trials"].sum().reindex(strategies)
-    most = str(share.idxmax())
-    if complete[most] == 0:
+    if not complete.any():
         return f"Of {total} trials {said}; none is complete"
-    return f"Of {total} trials {said}; {look(most).label} came through most often ({100 * share[most]:.0f} %)"
+    share = complete / table.groupby("strategy")["trials"].sum().reindex(strategies)
+    most = share.index[share == share.max()]
+    if len(most) > 1 or len(strategies) == 1:
+        return f"Of {total} trials {said}"
+    return f"Of {total} trials {said}; {look(most[0]).label} came through most often ({100 * share.max():.0f} %)"

@@ -129,3 +129,16 @@ def test_a_partial_study_still_has_a_figure(study_folder: StudyFolder, tmp_path:
         assert "no complete, feasible trial" in texts(figure)
     assert ("violates a constraint" in legend_labels(figure)) == (trials in ("infeasible", "violating"))
     save(figure, tmp_path / "pareto")
+
+
+@pytest.mark.parametrize(("again", "doubt"), [(0.41, ""), (0.1, ", which new seeds do not support")])
+def test_a_title_does_not_claim_what_new_seeds_do_not_support(
+    study_folder: StudyFolder, again: float, doubt: str
+) -> None:
+    study_folder.teacher()
+    study_folder.trial(0, 0.40, 4.0, strategy="ed")
+    study_folder.trial(1, 0.38, 5.0, strategy="fd")
+    study_folder.confirmed(0, (again, 4.0 / again), (again, 4.1 / again))
+    study_folder.confirmed(1, (0.38, 12.0), (0.38, 12.1))
+    title = pareto(load_study(study_folder.path)).get_suptitle()
+    assert title == f"One recipe, of ED, is best in every objective{doubt}"
