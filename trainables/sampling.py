@@ -6,9 +6,10 @@ worker of a trial draws the whole batch and takes its own part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import lcm
 
@@ -74,6 +75,7 @@ class BatchSampler:
         self._batch_size = min(batch_size, self._count) // parts * parts
         if not self._batch_size:
             raise ValueError(f"{self._count} training images cannot be shared by {parts} parts of a batch")
+        self._epochs = _epochs(self._count, seed, 0)
         self._mixture = None if weights is None else _Mixture(data.images, weights, self._batch_size, seed)
         count = len(data.languages)
         self._exposure = np.ones(count) if exposure is None else np.asarray(exposure, float)
@@ -122,8 +124,7 @@ class BatchSampler:
     def _epoch_batch(self, step: int) -> Array:
         """The images of a step, all of the data alike; what is left of an epoch, less than a batch, is not shown."""
         epoch, place = divmod(step, self._count // self._batch_size)
-        shuffled = np.random.default_rng((self._seed, 0, epoch)).permutation(self._count)
-        return shuffled[place * self._batch_size : (place + 1) * self._batch_size]
+        return self._epochs(epoch)[place * self._batch_size : (place + 1) * self._batch_size]
 
 
 class _Mixture:
@@ -140,6 +141,7 @@ class _Mixture:
     def __init__(self, images: Images, weights: Sequence[float], batch_size: int, seed: int) -> None:
         assert isinstance(images, JoinedImages)
         self._sizes, self._batch_size, self._seed = images.sizes, batch_size, seed
+        self._epochs = [_epochs(size, seed, 3, part) for part, size in enumerate(images.sizes)]
         shares = _whole_numbers(weights)
         self._up_to, self._whole = [0, *accumulate(shares)], sum(shares)
 
@@ -165,10 +167,20 @@ class _Mixture:
         found = np.empty(len(places), np.int64)
         epochs = places // self._sizes[part]
         for epoch in np.unique(epochs):
-            shuffled = np.random.default_rng((self._seed, 3, part, int(epoch))).permutation(self._sizes[part])
             here = epochs == epoch
-            found[here] = shuffled[places[here] % self._sizes[part]]
+            found[here] = self._epochs[part](int(epoch))[places[here] % self._sizes[part]]
         return found
+
+
+def _epochs(count: int, *seed: int) -> Callable[[int], Array]:
+    """Shuffled epochs of so many images by their numbers. The last two are kept: a step takes a few images of one, or of
+    two neighbours, and to shuffle three million takes a tenth of a second."""
+
+    @lru_cache(maxsize=2)
+    def shuffled(epoch: int) -> Array:
+        return np.random.default_rng((*seed, epoch)).permutation(count)
+
+    return shuffled
 
 
 def check_weights(sizes: Mapping[str, int], weights: Sequence[float], key: str, batch_size: int) -> None:
