@@ -222,4 +222,6 @@ def _read(path: Path) -> bytes:
 def _malformed(where: Path | str, error: ValidationError) -> ValueError:
     first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"]))
-    return ValueError(f"{where}: {field}: {first['msg']}" if field else f"{where}: {first['msg']}")
+    if first["type"] == "missing":
+        return ValueError(f"{where}: it has no {field}")
+    return ValueError(f"{where}: {f'{field}: ' if field else ''}{first['msg'].replace('Input should', 'should')}")

@@ -128,12 +128,18 @@ def find_trial(run: Path, trial: str) -> CompleteTrial:
         raise StudyFilesError(f"no study in {run}: {_nearest_study(run)}a study's folder holds config.yaml")
     begun = {int(path.parent.name): path.parent for path in sorted((run / "trials").glob("[0-9]*/recipe.json"))}
     ended = {number: folder / "result.json" for number, folder in begun.items() if (folder / "result.json").exists()}
-    results = {number: _read(Result, path) for number, path in ended.items()}
-    complete = [number for number, result in results.items() if result.state == "complete"]
-    there_are = f"complete are {', '.join(map(str, complete))}" if complete else "none is complete"
     number = int(trial) if trial.isdecimal() else -1
+    results = {}
+    for other, path in ended.items():
+        try:
+            results[other] = _read(Result, path)
+        except StudyFilesError:
+            if other == number:
+                raise
+    complete = [other for other, result in results.items() if result.state == "complete"]
+    there_are = f"complete are {', '.join(map(str, complete))}" if complete else "none is complete"
     if number not in begun:
-        nearest = min(complete, key=lambda other: abs(other - number)) if complete and number >= 0 else None
+        nearest = min(complete, key=lambda one: abs(one - number)) if complete and number >= 0 else None
         hint = "" if nearest is None else f"did you mean {nearest}? "
         raise StudyFilesError(f"no trial {trial} in {run}: {hint}{there_are}")
     if number not in results:
@@ -219,4 +225,7 @@ def _read(kind: type[_R], path: Path) -> _R:
 
 def _malformed(path: Path, error: ValidationError) -> StudyFilesError:
     first = error.errors(include_url=False)[0]
-    return StudyFilesError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+    field = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return StudyFilesError(f"{path}: it has no {field}")
+    return StudyFilesError(f"{path}: {f'{field}: ' if field else ''}{first['msg'].replace('Input should', 'should')}")

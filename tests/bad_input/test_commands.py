@@ -64,7 +64,7 @@ CASES = [
     ("analysis.notebook runs/emoji-clip --exec", "unknown option --exec: did you mean --no-execute?"),
     ("analysis.trial", "missing RUN and TRIAL: write python -m analysis.trial RUN TRIAL"),
     ("analysis.trial runs/emoji-clip", "missing TRIAL: write python -m analysis.trial RUN TRIAL"),
-    ("analysis.trial runs/emoji-clip 1", "runs/emoji-clip/config.yaml: data: Field required"),
+    ("analysis.trial runs/emoji-clip 1", "runs/emoji-clip/config.yaml: it has no data"),
     ("analysis.trial my_study.yaml 1", "no study in my_study.yaml: a study's folder holds config.yaml"),
     ("analysis.trial runs/emoji-clip 1 2", "unknown argument 2: one too many, or one that belongs before the options"),
     ("analysis.compare", "name the folders of one or more studies, for example runs/emoji-clip"),

@@ -198,9 +198,15 @@ def test_damaged_student_is_refused_and_nothing_is_written(
 
 def test_mistake_in_a_studys_file_is_one_line(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (made / "config.yaml").write_text("name: made\n", encoding="utf-8")
-    assert "config.yaml: data: Field required" in refusal(capsys, made, NUMBER)
+    assert "config.yaml: it has no data" in refusal(capsys, made, NUMBER)
+    result = made / "trials" / f"{NUMBER:05d}" / "result.json"
+    result.write_text("{", encoding="utf-8")
+    assert f"{result}: " in refusal(capsys, made, NUMBER)
+
+
+def test_what_is_wrong_with_another_trial_is_of_no_matter(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (made / "trials" / "00004" / "result.json").write_text("{", encoding="utf-8")
-    assert "00004/result.json: " in refusal(capsys, made, NUMBER)
+    assert main([str(made), str(NUMBER)]) == 0
 
 
 def test_folder_of_others_is_refused_and_an_earlier_export_replaced(
