@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
-from study.models import published_spec
+from study.models import TOWERS, published_spec
 from trainables.cost import Batch, EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.emoji import splits
 from trainables.data.settings import EmojiCaptions
@@ -20,7 +20,6 @@ from trainables.student import student_spec
 from trainables.teacher import teacher_spec
 from trainables.teacher_cache import cache_bytes
 
-TOWERS = ("image", "text")
 _UNREAD = 1000  # images that a cache is counted for where the data was not read
 
 

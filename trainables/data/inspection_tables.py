@@ -102,8 +102,17 @@ def _remarks(source: SourceFigures) -> Iterator[str]:
     if shared:
         most, language = max(shared, key=lambda pair: pair[0]["items"])
         yield f"Most shared caption: “{most['caption']}” ({language}), by {most['items']} items."
+    if _asks_each_once(source):
+        joined = "" if source.source.get("id") else ": rows of one question are joined by id, which names no column"
+        yield f"No question is asked in two languages{joined}."
     if source.copies.items:
         yield f"{_copies(source.copies)}: {'; '.join(_same(*example) for example in source.copies.examples[:_LISTED])}"
+
+
+def _asks_each_once(source: SourceFigures) -> bool:
+    """Whether several languages are asked, each something else: their accuracies then differ by the questions too."""
+    asked = [figures.items for figures in source.languages.values() if figures.options is not None]
+    return len(asked) > 1 and sum(asked) == source.items
 
 
 def _copies(copies: Shared) -> str:

@@ -211,6 +211,29 @@ def test_tables_are_plain_text_where_there_is_no_terminal(
     assert "1 of 24 rows cannot be used (1 × picture): row 7: picture: not a picture" in shown.out
     assert "data.train and data.test.retrieval share 1 id\n" in shown.out
     assert "data.train and data.retrieval share 1 picture: " in shown.out
+    assert "No question" not in shown.out  # each is asked once more in English
+
+
+@pytest.mark.parametrize(
+    ("column", "remark"),
+    [
+        ("ID", "No question is asked in two languages."),
+        (
+            "null",
+            "No question is asked in two languages: rows of one question are joined by id, which names no column.",
+        ),
+    ],
+)
+def test_questions_that_no_two_languages_share_are_told(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, remark: str
+) -> None:
+    save_cvqa(tmp_path / "asked", cvqa_rows("validation", LANGUAGES, 64, 20))
+    named = {language: SPOKEN[language] for language in LANGUAGES}
+    settings = {"source": tmp_path / "asked", "id": column, "translation": "null", "names": json.dumps(named)}
+    words = [word for key, value in settings.items() for word in ("--set", f"data.vqa.{key}={value}")]
+    assert main([str(study), *words, "--to", str(tmp_path / "look")]) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in shown if line.startswith("No question")] == [remark]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
