@@ -17,7 +17,7 @@ from study.environment import dashboard_url, describe_environment, ray_cluster
 from study.errors import UserError
 from study.foresight import Foresight
 from study.last_words import last_words
-from study.ledger import Ledger, TrialRecord
+from study.ledger import Ledger, TrialRecord, read_field
 from study.left_groups import left_groups_removed
 from study.placement import Node, Room, present_nodes
 from study.plan import Plan
@@ -262,12 +262,12 @@ def refuse_another_teacher(folder: Path, described: Mapping[str, Any]) -> None:
     """Hold a pretrained teacher against the one that the study in ``folder`` began with, if it has begun.
 
     Raises:
-        UserError: if a branch of the hub has moved, or a folder's files have changed.
+        UserError: if a branch of the hub has moved, a folder's files have changed, or teacher.json cannot be read.
     """
     path = folder / "teacher.json"
     if "content" not in described or not path.exists():
         return
-    began = json.loads(path.read_text(encoding="utf-8"))["content"]
+    began = read_field(path, "content")
     if began != described["content"]:
         changed = min(
             key for key in {**began, **described["content"]} if began.get(key) != described["content"].get(key)

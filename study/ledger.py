@@ -30,6 +30,7 @@ from trainables.recipe import Recipe
 _LOCK = "study.lock"
 _CONFIRMATIONS = "confirm"
 State = Literal["complete", "stopped", "infeasible", "failed"]
+_OF_RESULTS = ("state", "reason", "steps", "seconds", "metrics", "scores", "finished")  # what a study reads of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +51,16 @@ class TrialRecord:
         """What ``result.json`` holds, None while the trial is not finished.
 
         Raises:
-            UserError: if it cannot be read.
+            UserError: if it cannot be read, or lacks what a study needs of it.
         """
         path = self.folder / "result.json"
-        return _read(path) if path.exists() else None
+        if not path.exists():
+            return None
+        result = _read(path)
+        for key in _OF_RESULTS:
+            if key not in result:
+                raise _lacking(path, key)
+        return result
 
     def reports(self) -> list[dict[str, Any]]:
         """All whole lines of ``reports.jsonl``.
@@ -266,7 +273,7 @@ def read_field(path: Path, *keys: str) -> Any:
     value: Any = _read(path)
     for key in keys:
         if not isinstance(value, dict) or key not in value:
-            raise _unreadable(path, f"it has no {'.'.join(keys)}")
+            raise _lacking(path, ".".join(keys))
         value = value[key]
     return value
 
@@ -295,6 +302,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _no_json(error: ValueError) -> str:
     where = f" from line {error.lineno}, column {error.colno} on" if isinstance(error, json.JSONDecodeError) else ""
     return f"it is no JSON{where}"
+
+
+def _lacking(path: Path, key: str) -> UserError:
+    return _unreadable(path, f"it has no {key}")
 
 
 def _unreadable(path: Path, reason: str) -> UserError:

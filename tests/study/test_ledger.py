@@ -152,10 +152,9 @@ def test_setting_aside_keeps_everything_and_leaves_an_empty_study(ledger: Ledger
 def test_a_damaged_record_is_named_with_what_to_do(ledger: Ledger, content: str) -> None:
     record = ledger.begin(3, RECIPE, 7)
     ledger.finish(record, "complete", None, {})
-    if content != "{}":  # which names no recipe
-        (record.folder / "result.json").write_text(content, encoding="utf-8")
-        with pytest.raises(UserError, match=r"trials/00003/result\.json cannot be read \(.*give --fresh"):
-            _ = ledger.records()[0].result
+    (record.folder / "result.json").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"trials/00003/result\.json cannot be read \(.*give --fresh"):
+        _ = ledger.records()[0].result
     (record.folder / "recipe.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"trials/00003/recipe\.json cannot be read \(.*give --fresh"):
         ledger.records()
