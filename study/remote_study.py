@@ -46,6 +46,7 @@ class RemoteStudy:
         self._name = f"process {os.getpid()} on {socket.gethostname()} since {since}"
         self._lost: str | None = None
         self._ended = threading.Event()
+        self._signing = threading.Lock()  # the lock's file is written or deleted, never both at once
 
     def open(self) -> None:
         """Take the study's lock, and make this copy what is at the URL.
@@ -130,7 +131,7 @@ class RemoteStudy:
 
     def _release(self) -> None:
         self._ended.set()
-        with suppress(RemoteError):
+        with self._signing, suppress(RemoteError):
             if self._holder().get("id") == self._id:
                 self.remote.remove([LOCK])
 
@@ -206,8 +207,10 @@ class RemoteStudy:
         holder = self._holder()
         if holder and holder.get("id") != self._id:
             self._lost = str(holder.get("holder"))
-        elif not self._ended.is_set():
-            self.remote.write(LOCK, self._sign())
+            return
+        with self._signing:
+            if not self._ended.is_set():
+                self.remote.write(LOCK, self._sign())
 
     def _refuse_if_lost(self) -> None:
         """Raises:

@@ -79,9 +79,12 @@ def share(final: Path) -> None:
     if mark.exists() and mark.read_text(encoding="utf-8") == json.loads(current)["place"]:
         return
     with tempfile.TemporaryDirectory(dir=final.parent, prefix=".fetch-") as place:
-        own = final.rename(Path(place, final.name))
-        if not fetch(final):
-            own.rename(final)
+        own, is_there = final.rename(Path(place, final.name)), False
+        try:
+            is_there = fetch(final)
+        finally:
+            if not is_there and not final.exists():
+                own.rename(final)
 
 
 def at_hand(folder: Path) -> Path:

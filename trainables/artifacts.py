@@ -218,16 +218,27 @@ def _is_still(file: IO[bytes], path: Path) -> bool:
 @contextmanager
 def _temporary_folder(final: Path) -> Iterator[Path]:
     """A folder beside ``final``, gone at the end; the lock on a file beside it says that its builder is alive."""
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=_LOCK)
-    temporary = Path(name.removesuffix(_LOCK))
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        temporary.mkdir()
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        Path(name).unlink(missing_ok=True)
+    with _new_lock(final) as lock:
+        temporary = Path(lock.name.removesuffix(_LOCK))
+        try:
+            temporary.mkdir()
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            Path(lock.name).unlink(missing_ok=True)
+
+
+def _new_lock(final: Path) -> IO[bytes]:
+    """A locked file beside ``final`` that has a name of its own."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=_LOCK)
         os.close(handle)
+        with suppress(FileNotFoundError):
+            lock = open(name, "r+b")  # noqa: SIM115  closed by whoever has it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_still(lock, Path(name)):
+                return lock
+            lock.close()  # it was taken for an abandoned one before it was locked
 
 
 def _remove_abandoned(folder: Path) -> None:

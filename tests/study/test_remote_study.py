@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,26 @@ def test_a_dead_drivers_study_is_taken_over_and_a_driver_that_comes_back_writes_
         second.keep_all()
     second.close()
     assert RemoteFolder(url).names() == ["mine.json"]
+
+
+def test_a_sign_of_life_that_is_under_way_does_not_leave_a_lock_behind(
+    store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = held(f"{BUCKET}/{tmp_path.name}/lock", tmp_path / "a")
+    under_way, write = threading.Event(), RemoteFolder.write
+
+    def slow(self: RemoteFolder, name: str, content: bytes) -> None:
+        under_way.set()
+        time.sleep(1.0)  # a store may be slow
+        write(self, name, content)
+
+    monkeypatch.setattr(RemoteFolder, "write", slow)
+    beat = threading.Thread(target=study._live_once)
+    beat.start()
+    under_way.wait()
+    study.close()
+    beat.join()
+    assert study.remote.names() == []
 
 
 def test_a_study_that_is_set_aside_keeps_all_that_it_had_and_its_neighbours_are_left_alone(

@@ -6,12 +6,14 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -165,6 +167,27 @@ def test_what_a_killed_builder_left_goes_when_its_artifact_is_asked_for_and_a_li
         assert set(made.parent.iterdir()) == {made, folders[1], folders[1].with_name(f"{folders[1].name}.lock")}
     assert artifact("data", FIELDS, Builder()) == made  # was complete, and clears up all the same
     assert list(made.parent.iterdir()) == [made]
+
+
+def test_a_lock_that_is_taken_for_an_abandoned_one_before_it_is_locked_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    def made_and_at_first_removed(**options: Any) -> tuple[int, str]:
+        handle, name = mkstemp(**options)
+        made.append(name)
+        if len(made) == 1:
+            Path(name).unlink()  # as another process does that finds it without a lock
+        return handle, name
+
+    mkstemp = tempfile.mkstemp
+    locks: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkstemp", made_and_at_first_removed)
+        folder = artifact("data", FIELDS, lambda folder: locks.extend(folder.parent.glob(".*.lock")))
+    assert list(map(str, locks)) == made[1:2]
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_half_written_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
