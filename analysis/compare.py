@@ -142,7 +142,7 @@ def _notes(groups: Groups) -> list[str]:
         if study.teacher is None:
             notes.append(f"{study.path}: its teacher is not scored yet.")
         if states.get("running", 0):
-            notes.append(f"{study.path}: {states['running']} trials are still running.")
+            notes.append(f"{study.path}: trials that have not ended, running or interrupted: {states['running']}.")
         for row in study.trials[study.trials["state"] == "unreadable"].itertuples():
             notes.append(f"Trial {row.trial} cannot be read: {row.reason}")
     return notes

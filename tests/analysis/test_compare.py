@@ -79,6 +79,17 @@ def test_a_study_that_has_just_begun_can_be_compared(
     assert "no study has a front yet" in (tmp_path / "out" / "attainment.svg").read_text(encoding="utf-8")
 
 
+def test_a_trial_without_a_result_is_not_said_to_be_running(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a copy of a study, or after a crash, nothing runs."""
+    path = study("one")
+    (path / "trials" / "00001" / "result.json").unlink()
+    assert main([str(path), "--to", str(tmp_path / "out")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "trials that have not ended, running or interrupted: 1." in shown
+
+
 def test_studies_that_do_not_compare_are_told_in_one_line(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,8 @@ METADATA = ("metadata.parquet", "metadata.jsonl", "metadata.csv")
 _WILDCARDS = "*?["
 _CHANGES = ("size", "ETag", "etag", "mtime", "LastModified", "Last-Modified")  # what file systems know of a file
 _CONNECT, _READ = 10, 60  # seconds: the clients' own patience is minutes
+# What `datasets` says of files that hold nothing: of JSON and of tables, and of Parquet.
+_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")
 _EXTRAS = {"s3": "polydistill[s3]", "s3a": "polydistill[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 
 
@@ -162,5 +164,7 @@ def reason(source: str, error: BaseException) -> str:
         )
     if isinstance(cause, FileNotFoundError) and " " not in str(cause):
         return "there is no such file"
+    if any(said in str(cause) for said in _NO_ROWS):
+        return "it has no rows"
     kind = "" if isinstance(cause, OSError | ValueError) and str(cause) else f"{type(cause).__name__}: "
     return " ".join(f"{kind}{cause}".split())[:400]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as Pictures
@@ -290,6 +292,18 @@ def test_what_is_not_there_is_told_before_anything_is_read(
     given = {key: value.replace("{folder}", str(tmp_path)) for key, value in settings.items()}
     with pytest.raises(DataError, match=r"^data\.train\." + message):
         check_source("data.train", wide(**(source | given)), LANGUAGES)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "json", "csv"])
+def test_a_file_without_rows_is_told_so(ending: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    columns = ["id", "image", *(f"caption_{language}" for language in LANGUAGES)]
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.table({name: pa.array([], pa.string()) for name in columns}), path)
+    else:
+        path.write_text("[]" if ending == "json" else ",".join(columns) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"^data\.train: .*, split train, cannot be opened: it has no rows$"):
+        prepared(wide(source=str(path)), tokenizer)
 
 
 def test_what_only_reading_tells_is_told_then(chosen: list[Item], tokenizer: Tokenizer, tmp_path: Path) -> None:
