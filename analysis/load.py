@@ -133,7 +133,10 @@ def load_study(path: str | Path) -> StudyData:
     ledger, unreadable = _read_trials(study / "trials")
     teacher: Teacher | None = None
     language_rows: list[dict[str, Any]] = []
-    if ledger or unreadable or (study / "teacher.json").exists():
+    has_teacher = (study / "teacher.json").exists()
+    if not has_teacher and (ledger or unreadable):
+        raise ValueError(f"{study / 'teacher.json'}: is missing, though there are trials: {study} is not a whole study")
+    if has_teacher:
         file = read_record(TeacherFile, study / "teacher.json")
         scored = {"validation": file.scores.validation, "test": file.scores.test}
         untrained = as_numbers(file.random_student.summary) if file.random_student else None

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 _ALWAYS_SHOWN = ("complete", "stopped", "failed")
+_EVERY = 60.0  # seconds between two lines on one stage, where there is no terminal
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Progress:
         self.seconds: dict[str, float] = {}  # by stage, in order
         self._state = SearchState()
         self._stage, self._fraction, self._since = "", 0.0, time.monotonic()
+        self._said = self._since
         self._live: Live | None = None
 
     @contextmanager
@@ -62,6 +64,7 @@ class Progress:
     def stage(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A stage of the study; gives the function that takes its progress."""
         self._stage, self._fraction, self._since = name, 0.0, time.monotonic()
+        self._said = self._since
         yield self._advance
         took = time.monotonic() - self._since
         self.seconds[name] = self.seconds.get(name, 0.0) + took
@@ -80,6 +83,14 @@ class Progress:
 
     def _advance(self, done: int, total: int) -> None:
         self._fraction = done / total if total else 0.0
+        if not self.console.is_terminal and time.monotonic() - self._said >= _EVERY:
+            self._said = time.monotonic()
+            self.console.print(f"{self._stage}: {self._so_far()}", soft_wrap=True)
+
+    def _so_far(self) -> str:
+        elapsed = time.monotonic() - self._since
+        left = f", about {_minutes(elapsed * (1 / self._fraction - 1))} left" if self._fraction > 0.02 else ""
+        return f"{100 * self._fraction:.0f} %, {_minutes(elapsed)}{left}"
 
     def _summary(self) -> str:
         state = self._state
@@ -89,14 +100,12 @@ class Progress:
         return f"trials {state.done}/{state.total}: {counts}; front {state.front}" + (f"; {best}" if best else "")
 
     def _render(self) -> Group:
-        elapsed = time.monotonic() - self._since
-        left = f", about {_minutes(elapsed * (1 / self._fraction - 1))} left" if self._fraction > 0.02 else ""
         bar = Table.grid(padding=(0, 1))
         done = round(30 * self._fraction)
         bar.add_row(
             Text(self._stage, style="bold"),
             Text("━" * done, style="green") + Text("─" * (30 - done), style="bright_black"),
-            Text(f"{100 * self._fraction:.0f} %, {_minutes(elapsed)}{left}"),
+            Text(self._so_far()),
         )
         return Group(bar, Text(self._summary())) if self._state.total else Group(bar)
 

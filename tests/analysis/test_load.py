@@ -130,7 +130,7 @@ def test_steps_reported_again_after_a_resume_count_once(study_folder: StudyFolde
 
 def test_a_missing_or_malformed_file_is_named(study_folder: StudyFolder) -> None:
     folder = study_folder.trial(4)
-    with pytest.raises(ValueError, match=r"teacher\.json: No such file"):
+    with pytest.raises(ValueError, match=r"teacher\.json: is missing, though there are trials"):
         load_study(study_folder.path)
     study_folder.teacher()
     breakages = {

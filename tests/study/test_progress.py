@@ -31,6 +31,22 @@ def test_without_a_terminal_progress_is_a_plain_line_a_stage_and_a_finished_tria
     ]
 
 
+def test_without_a_terminal_a_long_stage_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, now = io.StringIO(), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    progress = Progress(stream)
+    with progress.stage("fit teacher") as advance:
+        for step in range(1, 201):
+            now += 1.0
+            advance(step, 400)
+    assert stream.getvalue().splitlines() == [
+        "fit teacher: 15 %, 60 s, about 5.7 min left",
+        "fit teacher: 30 %, 2.0 min, about 4.7 min left",
+        "fit teacher: 45 %, 3.0 min, about 3.7 min left",
+        "fit teacher: 200 s",
+    ]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
