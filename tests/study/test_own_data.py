@@ -54,6 +54,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (folder / f"{number}.png").write_bytes(row["image"]["bytes"])
         asked.append(
             {
+                "item": row["ID"],
                 "picture": f"{number}.png",
                 "question": row["Question"],
                 "choices": row["Options"],
