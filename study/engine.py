@@ -291,6 +291,10 @@ def _sizes(student: ModelSpec) -> str:
     """What the configuration's numbers and shares came to."""
     image, text = student.image, student.text
     return (
-        f"{image.layers} image layers, {image.width} wide, for {image.image_size} pixels; {text.layers} text layers, "
-        f"{text.width} wide, for {text.vocab_size} tokens"
+        f"{_layers(image.layers, 'image')}, {image.width} wide, for {image.image_size} pixels; "
+        f"{_layers(text.layers, 'text')}, {text.width} wide, for {text.vocab_size} tokens"
     )
+
+
+def _layers(count: int, tower: str) -> str:
+    return f"{count} {tower} layer{'s' if count > 1 else ''}"

@@ -94,7 +94,7 @@ def _body(trial: CompleteTrial, model: DualEncoder) -> list[str]:
         f"Pictures are resized to {spec.image.image_size} × {spec.image.image_size} pixels; texts are cut after "
         f"{spec.text.context_length} tokens. {form.note}",
         "## Teacher",
-        f"A {escaped(config.teacher.family)} model, {teacher}: {_count(trial.teacher.parameters)} parameters.",
+        f"A model of the family {escaped(config.teacher.family)}, {teacher}: {_count(trial.teacher.parameters)} parameters.",
         "## Recipe",
         _in_words(trial),
         f"```json\n{recipe}\n```",

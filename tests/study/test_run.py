@@ -306,7 +306,7 @@ def test_a_siglip2_study_of_students_that_see_and_read_less_comes_to_a_front(stu
     assert [report["step"] for report in study.reports(0)] == [6, 12]
     assert all("task" in report["losses"] for report in study.reports(0))
     said = re.search(
-        r"^Students: 1 image layers, 64 wide, for 16 pixels; 1 text layers, 32 wide, for (\d+) tokens$",
+        r"^Students: 1 image layer, 64 wide, for 16 pixels; 1 text layer, 32 wide, for (\d+) tokens$",
         outcome.errors,
         re.MULTILINE,
     )
