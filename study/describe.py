@@ -111,7 +111,7 @@ def _size_row(model: Model) -> dict[str, str]:
             f"{name} tower: layers × width, heads": f"{tower.layers} × {tower.width}, {tower.width // tower.head_width}"
             for name, tower in (("image", image), ("text", text))
         },
-        "image size / patch: patches": f"{image.image_size} / {image.patch_size}: {(image.image_size // image.patch_size) ** 2}",
+        "image size / patch: patches": f"{image.image_size} / {image.patch_size}: {image.patches}",
         "context length": str(text.context_length),
         "vocabulary": f"{text.vocab_size:,}",
     }

@@ -18,7 +18,7 @@ from trainables.config import TrialPlan
 from trainables.data.augment import apply_views
 from trainables.data.mixture import load_training
 from trainables.data.prepared import Array
-from trainables.device import computing
+from trainables.device import attention_with_gradients, computing
 from trainables.distributed import data_parallel, gather, worker
 from trainables.layer_mapping import layer_distances, layer_loss, mapped_layers
 from trainables.models.dual_encoder import DualEncoder
@@ -41,7 +41,10 @@ class _Towers(nn.Module):
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> Outputs:
         """Pixels [B, 3, H, W] and tokens [G·B, T], a caption of all images after another."""
-        image, text = self.student.encode_image(pixels), self.student.encode_text(tokens)
+        with attention_with_gradients(pixels.device, self.student.spec.image.patches):
+            image = self.student.encode_image(pixels)
+        with attention_with_gradients(pixels.device, tokens.shape[1]):
+            text = self.student.encode_text(tokens)
         shape = (len(tokens) // len(pixels), len(pixels), -1)
         return Outputs(
             image.embedding,

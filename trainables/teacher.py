@@ -15,7 +15,7 @@ from trainables.config import FitConfig, Precision, TeacherConfig
 from trainables.data.augment import apply_views, draw_views
 from trainables.data.mixture import load_training
 from trainables.data.prepared import Array, CaptionedImages
-from trainables.device import computing, default_device, resolve_precision
+from trainables.device import attention_with_gradients, computing, default_device, resolve_precision
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import ImageTower, ModelSpec, TextTower
@@ -144,8 +144,10 @@ def _fit(
         pixels = apply_views(torch.from_numpy(data.images[draw.images]).to(device), views.to(device))
         text = torch.from_numpy(data.tokens[draw.languages[0], draw.texts[0]]).long().to(device)
         with computing(device, precision):
-            image = model.encode_image(model.preprocess(pixels)).embedding
-            captions = model.encode_text(text).embedding[None]
+            with attention_with_gradients(device, model.spec.image.patches):
+                image = model.encode_image(model.preprocess(pixels)).embedding
+            with attention_with_gradients(device, text.shape[1]):
+                captions = model.encode_text(text).embedding[None]
         if step < softmax_steps:
             loss = contrastive_task(image, captions, weight, model.logit_scale)
         else:

@@ -39,7 +39,7 @@ from trainables.config import (
 from trainables.data.augment import apply_views
 from trainables.data.mixture import load_training
 from trainables.data.prepared import Array, CaptionedImages
-from trainables.device import computing, set_up_process
+from trainables.device import attention_with_gradients, computing, set_up_process
 from trainables.distiller import Distiller, Targets
 from trainables.models.factory import build_model, load_model
 from trainables.models.spec import END_ID, START_ID
@@ -90,7 +90,10 @@ class BareStudent:
     def step(self) -> None:
         pixels, tokens, image, text = next(self._batches)
         with computing(self._device, self._precision):
-            images, texts = self.student.encode_image(pixels), self.student.encode_text(tokens)
+            with attention_with_gradients(self._device, self.student.spec.image.patches):
+                images = self.student.encode_image(pixels)
+            with attention_with_gradients(self._device, tokens.shape[1]):
+                texts = self.student.encode_text(tokens)
         # The least that gives every embedding a gradient.
         torch.autograd.backward(-(images.embedding * image).sum() - (texts.embedding * text).sum())
         self._optimizer.step(1.0)

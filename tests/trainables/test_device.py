@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from trainables import device
 
@@ -36,3 +37,13 @@ def test_whether_bf16_is_faster_is_measured_once_for_all_processes(
     (known,) = tmp_path.glob("bf16/*.json")
     known.unlink()
     assert found_by_a_new_process() != first
+
+
+@pytest.mark.parametrize(("tokens", "is_fused"), [(16, False), (77, False), (197, True)])
+def test_attention_that_is_to_have_gradients_is_the_plain_kernels_where_sequences_are_short(
+    tokens: int, is_fused: bool
+) -> None:
+    heads = torch.randn(1, 1, tokens, 8, requires_grad=True)
+    with device.attention_with_gradients(torch.device("cpu"), tokens):
+        attended = functional.scaled_dot_product_attention(heads, heads, heads)
+    assert ("FlashAttention" in type(attended.grad_fn).__name__) == is_fused

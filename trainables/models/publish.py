@@ -77,8 +77,7 @@ def _write_siglip2(model: Any, tokenizer: Tokenizer, folder: Path, _lies_in: Pat
     }
     processor: Any
     if model.siglip.config.model_type == "siglip2":
-        patches = (image.image_size // image.patch_size) ** 2
-        pictures = Siglip2ImageProcessor(patch_size=image.patch_size, max_num_patches=patches, **settings)
+        pictures = Siglip2ImageProcessor(patch_size=image.patch_size, max_num_patches=image.patches, **settings)
         processor = Siglip2Processor(pictures, words)
     else:
         square = {"height": image.image_size, "width": image.image_size}

@@ -58,6 +58,11 @@ class ImageTower(_Tower):
     patch_size: Count
     image_size: Count
 
+    @property
+    def patches(self) -> int:
+        """How many a picture falls into."""
+        return (self.image_size // self.patch_size) ** 2
+
     @model_validator(mode="after")
     def _patches_fill_image(self) -> Self:
         if self.image_size % self.patch_size:
