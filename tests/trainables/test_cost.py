@@ -10,6 +10,7 @@ import torch
 from tests.trainables.models.tiny import FAMILIES, tiny_spec
 from trainables.cost import PARTS, Batch, Step, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.prepared import CaptionedImages
+from trainables.device import attention_with_gradients
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.models.spec import Family, ModelSpec
@@ -118,7 +119,10 @@ def test_memory_of_a_step_is_what_real_tensors_take(family: Family) -> None:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        attention_with_gradients(torch.device("cpu"), spec.image.patches),
+    ):
         loss = step.loss(step.encoded())
     assert cost.kept_for_backward == sum(kept.values())
     loss.backward()
