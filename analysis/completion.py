@@ -32,4 +32,4 @@ def studies(prefix: str, **_: Any) -> list[str]:
 
 def trials(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The numbers of the trials of the study that stands before."""
-    return [str(int(path.name)) for path in Path(parsed_args.run, "trials").glob("[0-9]*")]
+    return [str(int(path.name)) for path in Path(parsed_args.run, "trials").glob("*") if path.name.isdecimal()]

@@ -38,8 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a user stands: a study of two trials in ``runs``, a configuration beside it."""
     folder = tmp_path_factory.mktemp("desk")
     study = folder / "runs" / "mine"
-    for number in (0, 12):
-        (study / "trials" / f"{number:05d}").mkdir(parents=True)
+    for name in ("00000", "00012", "00012.old"):
+        (study / "trials" / name).mkdir(parents=True)
     (study / "config.yaml").write_text("name: mine\n")
     (folder / "my_study.yaml").write_text("name: mine\n")
     (folder / "notes.txt").write_text("")
