@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tests.trainables.models.tiny import FAMILIES, WIDTH, tiny_spec
+from trainables import device
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
 from trainables.optimizer import Muon, schedule
@@ -101,6 +102,31 @@ def test_first_step_has_its_closed_form(model: DualEncoder, factor: float) -> No
     singular = torch.linalg.svdvals((matrix_before - matrix.detach()) / (factor * RATE * 0.2 * math.sqrt(WIDTH)))
     assert float(singular.min()) > 0.3
     assert float(singular.max()) < 1.3
+
+
+@pytest.fixture(params=[True, False], ids=["bf16", "fp32"])
+def is_fast_in_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """On a CPU that is faster in bf16, and on one that is not: there torch's own Muon took ten times as long and more."""
+    monkeypatch.setattr(device, "_cpu_multiplies_faster_in_bf16", lambda: request.param)
+    return bool(request.param)
+
+
+def test_muon_is_torchs_in_the_type_that_the_cpu_is_fast_in(model: DualEncoder, is_fast_in_bf16: bool) -> None:
+    other = copy.deepcopy(model)
+    optimizer = Muon(model, [], RATE, 0.1)
+    reference = torch.optim.Muon(matrices(other), lr=RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    start = copies(matrices(model))
+    for step in range(3):
+        set_gradients(matrices(model)[1:], step)  # one has no gradient
+        set_gradients(matrices(other)[1:], step)
+        optimizer.step(1.0)
+        reference.step()
+    moved = [matrix.detach() - old for matrix, old in zip(matrices(model), start, strict=True)]
+    expected = [matrix.detach() - old for matrix, old in zip(matrices(other), start, strict=True)]
+    assert not moved[0].any()
+    for own, torchs in zip(moved[1:], expected[1:], strict=True):
+        error = float((own - torchs).norm() / torchs.norm())
+        assert error < 1e-3 if is_fast_in_bf16 else 1e-3 < error < 0.03  # bf16 has 8 bits, and torch's is of no other
 
 
 def test_weight_decay_spares_biases_norms_and_scales(model: DualEncoder) -> None:
