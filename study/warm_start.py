@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from analysis.commands import CommandError
 from analysis.remote import copied_here, is_url
+from search_spaces.inverse import parameters_of
 from search_spaces.space import KNOWN_RECIPES, FloatRange, SearchSpace
 from study.checks import surroundings
 from study.config import StudyConfig
@@ -46,7 +47,7 @@ def starting_points(config: StudyConfig, space: SearchSpace) -> list[StartingPoi
         for name, recipe in _recipes(source, config).items():
             place = f"{source}, {name}"
             fields, changes = _in_terms_of(space, recipe)
-            params, misfits = space.parameters_of(fields, around, _ASSUMED)
+            params, misfits = parameters_of(space, fields, around, _ASSUMED)
             messages = tuple(f"start_from {place}: {message}" for message in [*changes, *misfits])
             if all(params != point.params for point in points):
                 points.append(StartingPoint(place, params, messages))

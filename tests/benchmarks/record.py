@@ -34,6 +34,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.pareto import reference_point
+from search_spaces.inverse import parameters_of
 from search_spaces.space import load_space
 from study.checks import surroundings
 from study.config import load_config
@@ -90,7 +91,7 @@ def add_to_recording(studies: Sequence[Path], path: Path = RECORDING) -> int:
         for record in _trainings(study):
             result = record.result
             if result is not None and result["state"] == "complete":
-                parameters, _ = space.parameters_of(record.recipe.model_dump(mode="json"), around)
+                parameters, _ = parameters_of(space, record.recipe.model_dump(mode="json"), around)
                 rows.append({**parameters, **_scores(record, shared["levels"])})
     # As the file will give it back, so that what is equal in it is equal here.
     fresh = pd.read_csv(io.StringIO(_csv(pd.DataFrame(rows))), **_AS_WRITTEN)
