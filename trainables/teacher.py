@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.artifacts import artifact, artifact_path, is_complete
+from trainables.artifacts import artifact
 from trainables.config import FitConfig, Precision, TeacherConfig
 from trainables.data.augment import apply_views, draw_views
 from trainables.data.mixture import load_training
@@ -52,9 +52,6 @@ class TeacherSource:
             "stage": _STAGE_VERSION,
             **({} if self.weights is None else {"weights": list(self.weights)}),
         }
-
-    def is_fitted(self) -> bool:
-        return is_complete(artifact_path("teacher", self.fields()))
 
 
 def teacher_spec(config: TeacherConfig, vocab_size: int) -> ModelSpec:

@@ -60,7 +60,7 @@ def build_cache(
     made on all nodes of a cluster, if there are several."""
     there = cluster.has_several_nodes()
     gpus = cluster.share_of_gpu() if there else 0.0
-    device_type = cluster.on_a_node(lambda: _dtype(precision), gpus) if there else _dtype(precision)
+    dtype = cluster.on_a_node(lambda: _dtype(precision), gpus) if there else _dtype(precision)
     fields: dict[str, Any] = {
         "teacher": teacher.name,
         "train": train.name,
@@ -68,10 +68,10 @@ def build_cache(
         "image_layers": list(layers["image"]),
         "text_layers": list(layers["text"]),
         "seed": seed,
-        "precision": device_type,
+        "precision": dtype,
         "stage": _STAGE_VERSION,
     }
-    exact: Precision = "bf16" if device_type == str(torch.bfloat16) else "fp32"
+    exact: Precision = "bf16" if dtype == str(torch.bfloat16) else "fp32"
     encoding = Encoding(teacher, train, config.views, layers, seed, exact)
     if there:
         return artifact_in_parts(
