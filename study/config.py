@@ -45,6 +45,12 @@ class ResourcesConfig(Typed):
     what does not fit yet waits, for which an autoscaler adds nodes."""
     retries: Annotated[int, Field(ge=0, strict=True)] = 1
     """How often a trial whose process died or broke goes on from its last rung."""
+    prefetch: Annotated[int, Field(ge=0, strict=True)] = 0
+    """Batches that each worker reads ahead in a thread of its own while it trains on the one before, for a GPU into pinned
+    memory; 0: none. It trains the same, and holds so many batches more in memory."""
+    compile: Annotated[bool, Field(strict=True)] = False
+    """Whether `torch.compile` makes code of the student's transformer layers, at the start of each process that trains: from
+    some seconds to a minute. It trains the same up to rounding, and needs a C++ compiler where there is no GPU."""
 
     @model_validator(mode="after")
     def _gpus_can_be_had(self) -> Self:

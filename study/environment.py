@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -161,10 +162,10 @@ def use_mirror(storage: StorageConfig) -> None:
 
 
 def check_resources(resources: ResourcesConfig) -> None:
-    """Whether one trial fits this machine.
+    """Whether this machine has what one trial takes.
 
     Raises:
-        UserError: if not even one does.
+        UserError: if it has not.
     """
     cores = float(os.cpu_count() or 1)
     present = {"CPU": cores, TRIAL_RESOURCE: cores}
@@ -172,6 +173,12 @@ def check_resources(resources: ResourcesConfig) -> None:
         check_fit(resources, [{**present, "GPU": 0.0}])
     else:
         check_fit(resources.model_copy(update={"gpus_per_worker": 0}), [present])
+    compiler = os.environ.get("CXX", "g++")  # as torch looks for it
+    if resources.compile and not resources.gpus_per_worker and shutil.which(compiler) is None:
+        raise UserError(
+            f"resources.compile: true needs a C++ compiler, and there is no {compiler} on this machine: install it, name "
+            "another one in the environment variable CXX, or leave compile false"
+        )
 
 
 def prepare_process(address: str | None) -> None:

@@ -64,5 +64,7 @@ def trial_plan(
         gpus_per_worker=resources.gpus_per_worker,
         retries=resources.retries,
         memory_gb=config.search.limits.memory_gb,
+        prefetch=resources.prefetch,
+        compile=resources.compile,
         profile=profile,
     )

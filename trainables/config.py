@@ -263,5 +263,9 @@ class TrialPlan(Typed):
     """Of a training whose workers died, from its last rung."""
     memory_gb: Positive | None
     """What a worker may take; None: all that there is."""
+    prefetch: Annotated[int, Field(ge=0)] = 0
+    """Batches that a worker reads ahead."""
+    compile: bool = False
+    """Whether `torch.compile` makes code of the student's layers."""
     profile: bool = False
     """Whether to write a trace of a part of it."""

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from trainables.accumulation import Outputs, backward_in_parts
+from trainables.batches import Batch, Batches, Targets
 from trainables.config import TrialPlan
 from trainables.data.augment import apply_views
-from trainables.data.mixture import load_training
-from trainables.data.prepared import Array
 from trainables.device import attention_with_gradients, computing
-from trainables.distributed import data_parallel, gather, worker
+from trainables.distributed import data_parallel, gather
 from trainables.layer_mapping import layer_distances, layer_loss, mapped_layers
-from trainables.models.dual_encoder import DualEncoder
+from trainables.models.dual_encoder import DualEncoder, TowerName
 from trainables.models.factory import load_model, read_vocabulary
 from trainables.optimizer import Muon, schedule
-from trainables.sampling import BatchSampler, Draw
 from trainables.strategies import STRATEGIES, DistillationBatch
 from trainables.student import make_student
-from trainables.teacher_cache import TeacherCache
 
 
 class _Towers(nn.Module):
@@ -56,52 +51,22 @@ class _Towers(nn.Module):
         )
 
 
-@dataclass(frozen=True)
-class Targets:
-    """What the teacher makes of a batch of all workers, as `DistillationBatch` has it, and of this worker's layers."""
-
-    image: Tensor
-    text: Tensor
-    control: Tensor
-    weight: Tensor
-    image_states: list[Tensor]  # [B, H] a matched layer
-    text_states: list[Tensor]  # [G, B, H] a matched layer
-
-
 class Distiller:
     """A student, what it learns from, and how: built from a plan, advanced by `step`, saved and restored whole."""
 
     def __init__(self, plan: TrialPlan, device: torch.device) -> None:
         self._plan, self._device = plan, device
-        recipe, training = plan.recipe, plan.training
-        self._data = load_training(Path(plan.paths.train))
-        self._cache = TeacherCache.load(Path(plan.paths.cache))
+        recipe = plan.recipe
         teacher = load_model(Path(plan.paths.teacher))
         vocabulary = read_vocabulary(Path(plan.paths.vocabulary)) if plan.paths.vocabulary else None
         self.student = make_student(plan.student, teacher, recipe, plan.seed, plan.inherit, vocabulary).to(device)
-        languages = list(self._data.languages)
-        self._sampler = BatchSampler(
-            self._data,
-            training.batch_size,
-            training.captions_per_image,
-            self._cache.views.shape[1],
-            plan.seed,
-            weights=plan.part_weights,
-            parts=worker()[1] * training.accumulation,
-        )
-        self._control = languages.index(plan.control_language)
-        controlled = np.asarray(self._data.text_item)[np.asarray(self._data.present[self._control])]
-        missing = int((~np.isin(self._data.image_item, controlled)).sum())
-        if missing:
-            raise ValueError(f"{missing} images have no caption in the control language {plan.control_language}")
-        self._weights = np.asarray([plan.language_weights[language] for language in languages], np.float32)
-
+        if plan.compile:
+            _compile(self.student)
         matches = recipe.layer_weight > 0
         spec, source = plan.student, teacher.spec
         image_map = mapped_layers(recipe.image_mapping, spec.image.layers, source.image.layers) if matches else ()
         text_map = mapped_layers(recipe.text_mapping, spec.text.layers, source.text.layers) if matches else ()
-        self._image_rows = [list(self._cache.image_layer_numbers).index(layer) for layer in image_map]
-        self._text_rows = [list(self._cache.text_layer_numbers).index(layer) for layer in text_map]
+        self._batches = Batches(plan, image_map, text_map, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(plan.seed)
             towers = _Towers(
@@ -114,8 +79,9 @@ class Distiller:
         projections = [*towers.image_maps.parameters(), *towers.text_maps.parameters()]
         self._optimizer = Muon(self.student, projections, recipe.learning_rate, recipe.weight_decay)
         self._parameters = list(towers.parameters())
-        self._queue = self._first_queue() if "dr" in recipe.weights else torch.empty(0, plan.student.embed_dim)
-        self._queue = self._queue.to(device)
+        # Full before the first step.
+        size = recipe.replication.queue_size if "dr" in recipe.weights else 0
+        self._queue = self._batches.random_targets(size, (plan.seed, 2))
         self.steps_done = 0
 
     @property
@@ -131,8 +97,8 @@ class Distiller:
         """
         plan, parts = self._plan, self._plan.training.accumulation
         with record_function("data"):
-            draw = self._sampler.draw(self.steps_done).part(*worker())
-            images, targets = self._data.images[draw.images], self._targets(draw)
+            batch = self._batches.at(self.steps_done)
+            targets = self._targets(batch)
         losses: dict[str, Tensor] = {}
 
         def loss(outputs: Outputs) -> Tensor:
@@ -141,11 +107,10 @@ class Distiller:
             return losses["total"]
 
         if parts == 1:
-            torch.autograd.backward(loss(self._encoded(images, draw)))
+            torch.autograd.backward(loss(self._encoded(batch)))
         else:
-            shares = np.array_split(images, parts)
             backward_in_parts(
-                lambda part: self._encoded(shares[part], draw.part(part, parts)),
+                lambda part: self._encoded(batch.part(part, parts)),
                 parts,
                 loss,
                 self._towers.no_sync if isinstance(self._towers, DistributedDataParallel) else nullcontext,
@@ -178,34 +143,20 @@ class Distiller:
         self._optimizer.load_state_dict(state["optimizer"])
         self._queue = state["queue"].to(self._device)
 
-    def _encoded(self, images: Array, draw: Draw) -> Outputs:
-        """What the student makes of a draw; ``images``: its pictures, uint8 [B, H, W, 3]."""
+    def _encoded(self, batch: Batch) -> Outputs:
+        """What the student makes of a batch, or of a part of one."""
         with record_function("views"):
-            tokens = torch.from_numpy(self._data.tokens[draw.languages, draw.texts]).long().to(self._device)
-            pixels = self._pixels(images, draw)
+            pixels = self._pixels(batch)
         with record_function("towers"), computing(self._device, self._plan.training.precision):
-            return Outputs(*self._towers(pixels, self.student.read(tokens.flatten(0, 1))))
+            return Outputs(*self._towers(pixels, self.student.read(batch.tokens.flatten(0, 1))))
 
-    def _pixels(self, images: Array, draw: Draw) -> Tensor:
-        """The views of a draw's pictures, preprocessed: [B, 3, S, S]."""
-        views = torch.from_numpy(self._cache.views[draw.images, draw.views]).to(self._device)
-        return self.student.preprocess(apply_views(torch.from_numpy(images).to(self._device), views))
+    def _pixels(self, batch: Batch) -> Tensor:
+        """The views of a batch's pictures, preprocessed: [B, 3, S, S]."""
+        return self.student.preprocess(apply_views(batch.images, batch.views))
 
-    def _targets(self, draw: Draw) -> Targets:
-        """The teacher's part in a draw; all workers must ask together."""
-        cached, of_image, of_text = self._cache, (draw.images, draw.views), (draw.languages, draw.texts)
-        weight = torch.from_numpy(self._weights[draw.languages] * draw.present).to(self._device)
-        return Targets(
-            image=gather(self._of_teacher(cached.image[of_image])),
-            text=gather(self._of_teacher(cached.text[of_text]), dim=1),
-            control=gather(self._of_teacher(cached.text[self._control, draw.captions[self._control]])),
-            weight=gather(weight, dim=1),
-            image_states=[self._of_teacher(cached.image_layers[row][of_image]) for row in self._image_rows],
-            text_states=[self._of_teacher(cached.text_layers[row][of_text]) for row in self._text_rows],
-        )
-
-    def _of_teacher(self, rows: Any) -> Tensor:
-        return torch.from_numpy(rows).float().to(self._device)
+    def _targets(self, batch: Batch) -> Targets:
+        """What the teacher makes of the batch of all workers; all must ask together."""
+        return batch.targets.gathered()
 
     def _losses(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """The named losses of the batch of all workers, and their weighted sum, ``total``; all must ask together."""
@@ -218,7 +169,7 @@ class Distiller:
             teacher_control=targets.control,
             weight=targets.weight,
             logit_scale=scale,
-            teacher_logit_scale=scale.new_tensor(self._cache.logit_scale),
+            teacher_logit_scale=scale.new_tensor(self._batches.cache.logit_scale),
             queue=self._queue,
             replication=recipe.replication,
         )
@@ -244,26 +195,22 @@ class Distiller:
             loss = loss + len(text) * layer_loss(gather(distances, dim=2).flatten(1), weight.flatten())
         return loss / (len(image) + len(text))
 
-    def _first_queue(self) -> Tensor:
-        """A full queue before the first step: random training images and captions as the teacher embeds them."""
-        rng = np.random.default_rng((self._plan.seed, 2))
-        cached, size = self._cache, self._plan.recipe.replication.queue_size
-        images, captions = size // 2, size - size // 2
-        count, views = cached.image.shape[:2]
-        languages, texts = np.nonzero(self._data.present)
-        chosen = rng.integers(len(languages), size=captions)
-        return torch.cat(
-            [
-                torch.from_numpy(cached.image[rng.integers(count, size=images), rng.integers(views, size=images)]),
-                torch.from_numpy(cached.text[languages[chosen], texts[chosen]]),
-            ]
-        ).float()
-
     def _push(self, targets: Targets) -> None:
         """The newest teacher embeddings in, the oldest out."""
         if len(self._queue):
             newest = torch.cat([targets.image, targets.text[targets.weight > 0]])
             self._queue = torch.cat([self._queue, newest])[-len(self._queue) :]
+
+
+def _compile(student: DualEncoder) -> None:
+    """Have each transformer layer run as compiled code, one for all layers of a kind and all lengths of texts.
+
+    The layers' forward passes alone, not `nn.Module.compile`: that would compile the hooks that collect hidden states too,
+    anew for every student of a process.
+    """
+    towers: tuple[TowerName, ...] = ("image", "text")
+    for layer in (layer for tower in towers for layer in student.layers(tower)):
+        layer.forward = torch.compile(layer.forward, dynamic=True)
 
 
 def _projection(width: int, target: int) -> nn.Module:

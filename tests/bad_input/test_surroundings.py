@@ -27,6 +27,7 @@ ENVIRONMENT = [
     ({"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}", "RAY_ADDRESS": "127.0.0.1:9"}, (), "--address 127.0.0.1:9: nothing answers there (Connection refused); is the cluster up, and is this its head's port?"),
     ({}, ("resources.cpus_per_worker=4096",), "resources.cpus_per_worker: 4096 is more than the ... CPUs that there are; lower it"),
     ({}, ("resources.workers_per_trial=4096", "training.batch_size=4096"), "resources.cpus_per_worker: 1 for each of 4096 workers is more than the ... CPUs that there are; lower it or resources.workers_per_trial"),
+    ({"CXX": "no-such"}, ("resources.compile=true",), "resources.compile: true needs a C++ compiler, and there is no no-such on this machine: install it, name another one in the environment variable CXX, or leave compile false"),
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from study.ledger import TrialRecord
 from study.trial_plan import trial_plan
 from tests.benchmarks.figures import Figure, main_of, speed
 from tests.study.prepared import inputs_of
+from trainables.batches import Batch, Targets
 from trainables.config import (
     CacheConfig,
     StudentConfig,
@@ -38,9 +39,9 @@ from trainables.config import (
 )
 from trainables.data.augment import apply_views
 from trainables.data.mixture import load_training
-from trainables.data.prepared import Array, CaptionedImages
+from trainables.data.prepared import CaptionedImages
 from trainables.device import attention_with_gradients, computing, set_up_process
-from trainables.distiller import Distiller, Targets
+from trainables.distiller import Distiller
 from trainables.models.factory import build_model, load_model
 from trainables.models.spec import END_ID, START_ID
 from trainables.optimizer import Muon
@@ -106,29 +107,29 @@ class OnlineDistiller(Distiller):
         super().__init__(plan, device)
         self._teacher = load_model(Path(plan.paths.teacher)).to(device).eval()
 
-    def _pixels(self, images: Array, draw: Draw) -> Tensor:
+    def _pixels(self, batch: Batch) -> Tensor:
         return self._seen  # what the teacher has looked at
 
-    def _targets(self, draw: Draw) -> Targets:
-        cached, data, teacher = super()._targets(draw), self._data, self._teacher
-        self._seen = super()._pixels(data.images[draw.images], draw)
-        tokens = torch.from_numpy(data.tokens[draw.languages, draw.texts]).long().to(self._device)
+    def _targets(self, batch: Batch) -> Targets:
+        cached, teacher, read = batch.targets, self._teacher, self._batches
+        self._seen = super()._pixels(batch)
         with torch.no_grad(), computing(self._device, self._plan.training.precision):
-            image, text = teacher.encode_image(self._seen), teacher.encode_text(tokens.flatten(0, 1))
+            image, text = teacher.encode_image(self._seen), teacher.encode_text(batch.tokens.flatten(0, 1))
             control = cached.control
             if any(name in _WITH_CONTROL for name in self._plan.recipe.weights):
-                english = torch.from_numpy(data.tokens[self._control, draw.captions[self._control]]).long()
+                english = torch.from_numpy(read.data.tokens[read.control, batch.draw.captions[read.control]]).long()
                 control = teacher.encode_text(english.to(self._device)).embedding
+        image_states = (image.layers[read.cache.image_layer_numbers[row]].float() for row in read.image_rows)
+        text_states = (text.layers[read.cache.text_layer_numbers[row]].float() for row in read.text_rows)
         return Targets(
             image=image.embedding,
             text=text.embedding.reshape(cached.text.shape),
             control=control,
             weight=cached.weight,
-            image_states=[image.layers[self._cache.image_layer_numbers[row]].float() for row in self._image_rows],
-            text_states=[
-                text.layers[self._cache.text_layer_numbers[row]].float().reshape(cached.text_states[place].shape)
-                for place, row in enumerate(self._text_rows)
-            ],
+            image_states=tuple(image_states),
+            text_states=tuple(
+                state.reshape(known.shape) for state, known in zip(text_states, cached.text_states, strict=True)
+            ),
         )
 
 

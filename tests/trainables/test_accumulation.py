@@ -123,7 +123,7 @@ def test_workers_and_parts_have_the_losses_and_gradients_of_the_whole_batch(wide
 
 
 def test_a_batch_has_equal_shares_where_there_are_fewer_images_than_it_wants(wide: TrialPlan) -> None:
-    recipe, images = RECIPES["fd"], len(Distiller(wide, CPU)._data.images)
+    recipe, images = RECIPES["fd"], len(Distiller(wide, CPU)._batches.data.images)
     distiller = Distiller(
         wide.model_copy(
             update={
@@ -133,7 +133,7 @@ def test_a_batch_has_equal_shares_where_there_are_fewer_images_than_it_wants(wid
         ),
         CPU,
     )
-    assert len(distiller._sampler.draw(0).images) == images // 7 * 7
+    assert len(distiller._batches.at(0).images) == images // 7 * 7
     distiller.step()
 
 
@@ -143,10 +143,10 @@ def test_memory_is_that_of_a_part(wide: TrialPlan) -> None:
     for parts in (8, 1):
         training = wide.training.model_copy(update={"accumulation": parts})
         distiller = Distiller(wide.model_copy(update={"recipe": RECIPES["layers"], "training": training}), CPU)
-        draw = distiller._sampler.draw(0)
+        draw = distiller._batches.at(0).draw
         again = np.arange(1536) % len(draw.images)  # the same few images, again and again
         many = Draw(*(getattr(draw, field.name)[..., again] for field in fields(Draw)))
-        distiller._sampler.draw = lambda _, drawn=many: drawn  # type: ignore[method-assign]
+        distiller._batches._sampler.draw = lambda _, drawn=many: drawn  # type: ignore[method-assign]
         peak = measure_peak(CPU)
         before = peak()
         distiller.step()

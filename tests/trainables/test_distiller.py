@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import shutil
+from concurrent import futures
+from copy import deepcopy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.utils import counters
 
 from tests.trainables.models.tiny import every_family
+from trainables.batches import Batches
 from trainables.config import TrialPlan
 from trainables.data import gallery
 from trainables.data.gallery import write_pictures
@@ -240,12 +246,66 @@ def test_a_worker_looks_at_the_pictures_of_its_own_part_alone(
 ) -> None:
     rows = []
     for rank in range(2):
-        distiller = Distiller(encoded, CPU)
-        assert isinstance(distiller._data.images, EncodedShards)
-        looked = Looked(distiller._data.images)
-        distiller._data = dataclasses.replace(distiller._data, images=looked)
-        monkeypatch.setattr("trainables.distiller.worker", lambda rank=rank: (rank, 2))
-        distiller.step()
-        monkeypatch.undo()
+        monkeypatch.setattr("trainables.batches.worker", lambda rank=rank: (rank, 2))
+        batches = Batches(encoded, (), (), CPU)
+        assert isinstance(batches.data.images, EncodedShards)
+        looked = Looked(batches.data.images)
+        batches.data = dataclasses.replace(batches.data, images=looked)
+        batches.at(0)
         rows.append(looked.rows)
-    assert rows == [list(part) for part in np.array_split(distiller._sampler.draw(0).images, 2)]
+    monkeypatch.undo()
+    assert rows == [list(part) for part in np.array_split(Batches(encoded, (), (), CPU).at(0).draw.images, 2)]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_student_learns_the_same_from_batches_read_ahead(plan: TrialPlan, accumulation: int) -> None:
+    recipe = Recipe(strategy="mcl", layer_weight=0.5, task_weight=0.1)
+    plan = changed(plan, recipe, steps=5, accumulation=accumulation)
+    at_once, ahead = Distiller(plan, CPU), Distiller(plan.model_copy(update={"prefetch": 2}), CPU)
+    expected = [at_once.step() for _ in range(5)]
+    assert [ahead.step() for _ in range(2)] == expected[:2]
+    state = deepcopy(ahead.state())
+    assert ahead.step() == expected[2]
+    ahead.restore(state)  # the next batch is not one of those that are read
+    assert [ahead.step() for _ in range(3)] == expected[2:]
+
+
+def test_so_many_batches_are_read_ahead_and_none_behind_the_last_step(plan: TrialPlan) -> None:
+    plan = changed(plan, plan.recipe, steps=4)
+    batches, alone = (Batches(plan.model_copy(update={"prefetch": prefetch}), (), (), CPU) for prefetch in (2, 0))
+    batches.data = dataclasses.replace(batches.data, images=(looked := Looked(batches.data.images)))
+    drawn = [list(alone.at(step).draw.images) for step in range(4)]
+    for step, known in enumerate((3, 4, 4, 4)):
+        assert list(batches.at(step).draw.images) == drawn[step]
+        futures.wait(batches._read_ahead.values(), timeout=60)
+        assert looked.rows == list(chain.from_iterable(drawn[:known]))
+
+
+def test_what_goes_wrong_when_a_batch_is_read_ahead_is_told_at_its_step(plan: TrialPlan) -> None:
+    batches = Batches(plan.model_copy(update={"prefetch": 1}), (), (), CPU)
+    batches.at(0)
+    futures.wait(batches._read_ahead.values(), timeout=60)
+    batches.data = dataclasses.replace(batches.data, images=np.empty((0, 1, 1, 3), np.uint8))
+    batches.at(1)  # which was read before the pictures went
+    with pytest.raises(IndexError):
+        batches.at(2)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_learn_the_same_and_are_compiled_once_for_all_students(plan: TrialPlan) -> None:
+    recipe = Recipe(strategy="fd", layer_weight=0.5)
+    plan = changed(plan, recipe, steps=3, batch_size=48)
+    expected = [losses["total"] for losses in _steps(plan)]
+    plan = plan.model_copy(update={"compile": True})
+    before = counters["stats"]["unique_graphs"]
+    assert [losses["total"] for losses in _steps(plan)] == pytest.approx(expected, rel=1e-4)
+    compiled = counters["stats"]["unique_graphs"]
+    assert compiled > before
+    _steps(plan)
+    assert counters["stats"]["unique_graphs"] == compiled
+
+
+def _steps(plan: TrialPlan) -> list[dict[str, float]]:
+    distiller = Distiller(plan, CPU)
+    return [distiller.step() for _ in range(plan.training.steps)]
