@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from analysis.pareto import reference_point
 from study.budget import Budget
 from study.checks import surroundings
+from study.config import StudyConfig
 from study.confirmation import Confirmations, due
 from study.environment import dashboard_url, describe_environment, ray_cluster
 from study.errors import UserError
@@ -138,6 +139,8 @@ class _Stages:
                     prepared = stages.run("prepare", progress=advance)
                     overlaps = stages.run("overlaps", prepared, progress=advance)
                 self._keep_data_reports(prepared, [overlap for overlap in overlaps if overlap.is_leak])
+                for remark in _large_batches(config, prepared.pictures):
+                    progress.note(remark)
                 if on_all_nodes:
                     stack.close()
                     stages = stack.enter_context(StageRunner(config, self._room.for_stage))
@@ -256,6 +259,15 @@ def _refuse_a_teacher_that_guesses(
             if config.fit is None:
                 raise UserError(f"teacher.pretrained: {found}: take another")
             raise UserError(f"teacher.fit.steps: after {config.fit.steps} steps {found}: fit it longer")
+
+
+def _large_batches(config: StudyConfig, pictures: int) -> Iterator[str]:
+    """A line for each batch size that is more than all ``pictures`` for training."""
+    sizes = {"training": config.training.batch_size}
+    sizes |= {"teacher.fit": config.teacher.fit.batch_size} if config.teacher.fit else {}
+    for section, size in sizes.items():
+        if size > pictures:
+            yield f"{section}.batch_size: {size} is more than the {pictures} pictures for training: a batch is all of them"
 
 
 def refuse_another_teacher(folder: Path, described: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ _LOCK = "study.lock"
 _CONFIRMATIONS = "confirm"
 State = Literal["complete", "stopped", "infeasible", "failed"]
 _OF_RESULTS = ("state", "reason", "steps", "seconds", "metrics", "scores", "finished")  # what a study reads of them
+_OF_REPORTS = ("step", "final", "metrics")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +67,19 @@ class TrialRecord:
         """All whole lines of ``reports.jsonl``.
 
         Raises:
-            UserError: if one cannot be read.
+            UserError: if one cannot be read, or lacks what a study needs of it.
         """
         path = self.folder / "reports.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
         try:
-            return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+            reports = [json.loads(line) for line in lines]
         except ValueError as error:
             raise _unreadable(path, _no_json(error)) from None
+        for number, report in enumerate(reports, 1):
+            for key in _OF_REPORTS:
+                if not isinstance(report, dict) or key not in report:
+                    raise _lacking(path, f"{key} in line {number}")
+        return reports
 
 
 def language_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

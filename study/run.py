@@ -92,6 +92,7 @@ def _run_study(options: argparse.Namespace) -> int:
     url = storage_url(config.storage, folder)
     refuse_foreign(folder)
     ledger.open()
+    has_begun = has_begun or (not options.fresh and ledger.has_begun())  # by another process, before the lock was free
     try:
         return _run_opened(options, Plan(config, space, points, url, address, options.profile), ledger, has_begun)
     finally:

@@ -40,6 +40,7 @@ class Prepared:
 
     tokenizer: Path
     train: Path  # of all sources together
+    pictures: int  # for training
     folders: Mapping[Purpose, Mapping[str, Path]]  # of each source, by its name
     vocabulary: Path | None  # the folder of the student's, if it is trimmed
 
@@ -85,6 +86,7 @@ class Stages:
         yield from _streamed(self._prepare)
 
     def _prepare(self, progress: Callable[[int, int], None]) -> Prepared:
+        from trainables.data.mixture import load_training
         from trainables.data.prepare import prepare_sources
 
         config, data = self._config, self._config.data
@@ -101,7 +103,8 @@ class Stages:
             purpose: {name: found.folders[key_of(purpose, name)] for name in sources}
             for purpose, sources in data.purposes.items()
         }
-        return Prepared(found.tokenizer.folder, self._joined(folders["train"]), folders, found.vocabulary)
+        train = self._joined(folders["train"])
+        return Prepared(found.tokenizer.folder, train, len(load_training(train).images), folders, found.vocabulary)
 
     def overlaps(self, prepared: Prepared) -> Iterator[Any]:
         """What the sources of the study share: a list of `Overlap`."""
@@ -246,6 +249,7 @@ def _at_hand(argument: Any) -> Any:
         return Prepared(
             at_hand(argument.tokenizer),
             at_hand(argument.train),
+            argument.pictures,
             {of: {name: at_hand(folder) for name, folder in named.items()} for of, named in argument.folders.items()},
             at_hand(argument.vocabulary) if argument.vocabulary else None,
         )

@@ -87,7 +87,7 @@ def measure_one(nodes: int, seconds: float, trials_a_node: int, folder: Path) ->
         search.ended = _and_note(search.ended, ended)  # type: ignore[method-assign]
         places = {"": folder}
         inputs = Inputs(
-            prepared=Prepared(folder, folder, {"retrieval": places, "vqa": places}, None),
+            prepared=Prepared(folder, folder, 0, {"retrieval": places, "vqa": places}, None),
             teacher=folder,
             student=student(config),
             student_parameters=1,

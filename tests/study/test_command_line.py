@@ -129,3 +129,22 @@ def test_a_study_that_began_before_there_was_a_key_goes_on_with_its_default(tmp_
     refuse_changes(load_config("emoji_clip"), tmp_path, has_begun=True)
     with pytest.raises(UserError, match=r"training\.accumulation was 1 and is 2"):
         refuse_changes(load_config("emoji_clip", ["training.accumulation=2"]), tmp_path, has_begun=True)
+
+
+def test_a_study_that_began_while_its_lock_was_waited_for_has_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "emoji-clip"
+    folder.mkdir()
+    opened = Ledger.open
+
+    def open_late(ledger: Ledger) -> None:  # after another process has run the study's first trial
+        write_text(folder / "config.yaml", dump_config(load_config("emoji_clip", [f"storage.path={tmp_path}"])))
+        write_json(folder / "study.json", {"optuna_study": "other"})
+        ledger.begin(0, Recipe(strategy="fd"), 0)
+        opened(ledger)
+
+    monkeypatch.setattr(Ledger, "open", open_late)
+    assert main(["--set", f"storage.path={tmp_path}", "--set", "training.steps=70"]) == 2
+    assert "training.steps was 80 and is 70" in capsys.readouterr().err
+    assert (folder / "study.json").exists()

@@ -155,6 +155,9 @@ def test_a_damaged_record_is_named_with_what_to_do(ledger: Ledger, content: str)
     (record.folder / "result.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"trials/00003/result\.json cannot be read \(.*give --fresh"):
         _ = ledger.records()[0].result
+    (record.folder / "reports.jsonl").write_text(f"{content}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"trials/00003/reports\.jsonl cannot be read \(.*give --fresh"):
+        record.reports()
     (record.folder / "recipe.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"trials/00003/recipe\.json cannot be read \(.*give --fresh"):
         ledger.records()

@@ -76,12 +76,15 @@ def test_data_that_cannot_be_used_ends_a_study_in_one_line(study: Study, content
 
 @pytest.mark.long
 def test_the_data_section_of_the_readme_leads_to_a_front(study: Study, content: dict[str, Any]) -> None:
-    outcome = study.run("search.trials=2", "search.confirm.seeds=0", content=content)
+    outcome = study.run("search.trials=2", "search.confirm.seeds=0", "training.batch_size=400", content=content)
     assert outcome.code == 0, study.runs[0].said()
     reports = study.read("data_report.json")
     del reports["leakage"]
     assert reports["train"]["items"] + reports["retrieval"]["items"] == 400
     assert all(report["bad_rows"] == 0 for report in reports.values())
+    pictures = reports["train"]["items"]
+    line = f"training.batch_size: 400 is more than the {pictures} pictures for training: a batch is all of them"
+    assert line in outcome.errors.splitlines()
     written = yaml.safe_load((study.folder / "config.yaml").read_text(encoding="utf-8"))
     assert written["data"]["vqa"]["prompt"] == "{answer}"  # of a teacher that has read captions alone
     members = study.read("results/front.json")["members"]
