@@ -9,7 +9,7 @@ from typing import Any
 from search_spaces.space import SearchSpace
 from study.config import StudyConfig
 from study.models import TOWERS, published_spec
-from trainables.cost import Batch, EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
+from trainables.cost import BatchShape, EncodingCost, StepCost, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.emoji import splits
 from trainables.data.settings import EmojiCaptions
 from trainables.encoding import IMAGES, TEXTS
@@ -92,7 +92,7 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
     teacher = teacher_spec(config.teacher, fitted.vocab_size) if fitted else published_spec(config.teacher)
     student = student_spec(config.student, teacher)
     training, confirm, workers = config.training, config.search.confirm, max(1, config.resources.workers_per_trial)
-    batch = Batch(training.batch_size, training.captions_per_image, workers, training.accumulation)
+    batch = BatchShape(training.batch_size, training.captions_per_image, workers, training.accumulation)
     step = step_cost(student, teacher, batch)
     counts = [len(splits()[s.split]) if isinstance(s, EmojiCaptions) else None for s in config.data.train.values()]
     images = None if None in counts else sum(count for count in counts if count is not None)

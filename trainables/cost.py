@@ -121,7 +121,7 @@ def parameters_by_part(model: DualEncoder) -> dict[Part, int]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchShape:
     """What one training step takes in."""
 
     images: int  # of all workers
@@ -131,7 +131,7 @@ class Batch:
     queue_size: int = Replication().queue_size  # of DR
 
 
-def step_cost(student: ModelSpec, teacher: ModelSpec, batch: Batch) -> StepCost:
+def step_cost(student: ModelSpec, teacher: ModelSpec, batch: BatchShape) -> StepCost:
     """The cost of a step to one of its workers."""
     model = on_meta(student)
     with _meta(), FlopCounterMode(display=False) as flops:
@@ -166,7 +166,7 @@ def step_cost(student: ModelSpec, teacher: ModelSpec, batch: Batch) -> StepCost:
 class Step:
     """One training step's losses as `Distiller` takes them, on inputs of the right shapes, on torch's default device."""
 
-    def __init__(self, model: DualEncoder, teacher: ModelSpec, batch: Batch) -> None:
+    def __init__(self, model: DualEncoder, teacher: ModelSpec, batch: BatchShape) -> None:
         self._model, self._batch = model, batch
         self._rows = batch.images // batch.workers
         spec = model.spec

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.trainables.models.tiny import FAMILIES, tiny_spec
-from trainables.cost import PARTS, Batch, Step, encoding_cost, on_meta, parameters_by_part, step_cost
+from trainables.cost import PARTS, BatchShape, Step, encoding_cost, on_meta, parameters_by_part, step_cost
 from trainables.data.prepared import CaptionedImages
 from trainables.device import attention_with_gradients
 from trainables.models.dual_encoder import DualEncoder
@@ -88,7 +88,7 @@ def newton_schulz_flops(model: DualEncoder) -> int:
 @every_family
 def test_flops_of_a_step_follow_from_those_of_encoding(family: Family) -> None:
     spec = tiny_spec(family)
-    cost = step_cost(spec, spec, Batch(BATCH, captions=2, queue_size=QUEUE))
+    cost = step_cost(spec, spec, BatchShape(BATCH, captions=2, queue_size=QUEUE))
     towers = encoding_cost(spec, images=1, texts=1)
     encoding = BATCH * (towers.image_flops + 2 * towers.text_flops)
     square, queue = 2 * BATCH**2 * spec.embed_dim, 2 * BATCH * QUEUE * spec.embed_dim
@@ -105,7 +105,7 @@ def test_flops_of_a_step_follow_from_those_of_encoding(family: Family) -> None:
 
 @every_family
 def test_memory_of_a_step_is_what_real_tensors_take(family: Family) -> None:
-    teacher, spec, batch = tiny_spec(family), narrow(family), Batch(BATCH, captions=1, queue_size=QUEUE)
+    teacher, spec, batch = tiny_spec(family), narrow(family), BatchShape(BATCH, captions=1, queue_size=QUEUE)
     cost = step_cost(spec, teacher, batch)
     model = build_model(spec, seed=0)
     step = Step(model, teacher, batch)  # on the CPU
@@ -138,7 +138,7 @@ def test_memory_of_a_step_is_what_real_tensors_take(family: Family) -> None:
 
 def test_workers_share_a_batch() -> None:
     spec = tiny_spec("clip")
-    one, two = (step_cost(spec, spec, Batch(8, 1, workers, queue_size=QUEUE)) for workers in (1, 2))
+    one, two = (step_cost(spec, spec, BatchShape(8, 1, workers, queue_size=QUEUE)) for workers in (1, 2))
     assert one.forward_flops / 2 < two.forward_flops < 0.6 * one.forward_flops
     assert two.kept_for_backward < 0.75 * one.kept_for_backward
     assert two.weights == one.weights
@@ -146,7 +146,7 @@ def test_workers_share_a_batch() -> None:
 
 def test_parts_of_a_batch_cost_a_forward_pass_more_and_keep_less() -> None:
     spec = tiny_spec("clip")
-    whole, parts = (step_cost(spec, spec, Batch(32, 1, 1, parts, QUEUE)) for parts in (1, 8))
+    whole, parts = (step_cost(spec, spec, BatchShape(32, 1, 1, parts, QUEUE)) for parts in (1, 8))
     towers = encoding_cost(spec, images=1, texts=1)
     assert parts.forward_flops - whole.forward_flops == 32 * (towers.image_flops + towers.text_flops)
     assert parts.backward_flops == pytest.approx(whole.backward_flops, rel=0.01)
