@@ -120,7 +120,7 @@ class Batches:
         """This worker's share of a step, counted from 0, on the device."""
         if self._reader is None:
             return self._read(step).on(self._device)
-        wanted = range(step, min(step + self._ahead + 1, self._steps))
+        wanted = (step, *range(step + 1, min(step + self._ahead + 1, self._steps)))
         self._read_ahead = {
             number: self._read_ahead.get(number) or self._reader.submit(self._read, number) for number in wanted
         }
