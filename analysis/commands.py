@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import re
 import sys
@@ -138,6 +139,8 @@ def run_command(
     """
     module = parser.prog.removeprefix("python -m ")
     refused: tuple[type[Exception], ...] = (CommandError, *mistakes)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal's encoding lacks, such as ×
     try:
         code = work(parser.read(arguments))
         sys.stdout.flush()

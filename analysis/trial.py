@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         pictures[name] = Path(f"{target}-{name}.png").read_bytes()
     write_atomically(target.with_suffix(".html"), page(report, pictures).encode())
     if options.json:
-        print(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
+        print(json.dumps(report.as_json(), indent=1))
     else:
         _print(report)
         print(f"Report: {target}.html")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from study.config import ResourcesConfig
 from study.errors import UserError
@@ -88,6 +88,11 @@ def _git_revision() -> str | None:
     return found.stdout.strip()
 
 
+def _terminal(descriptor: int, stream: TextIO) -> IO[str]:
+    """Another stream to where a standard one led, of its encoding; what that lacks is written as question marks."""
+    return os.fdopen(os.dup(descriptor), "w", encoding=stream.encoding, errors="replace")
+
+
 @contextmanager
 def quiet(log: Path) -> Iterator[tuple[IO[str], IO[str]]]:
     """Send what any library writes to the terminal into ``log``; gives the real standard output and error.
@@ -103,7 +108,7 @@ def quiet(log: Path) -> Iterator[tuple[IO[str], IO[str]]]:
     try:
         os.dup2(file, 1)
         os.dup2(file, 2)
-        with os.fdopen(os.dup(kept[0]), "w") as output, os.fdopen(os.dup(kept[1]), "w") as errors:
+        with _terminal(kept[0], sys.stdout) as output, _terminal(kept[1], sys.stderr) as errors:
             yield output, errors
     finally:
         sys.stdout.flush()

@@ -172,7 +172,7 @@ def _show(ledger: Ledger, output: IO[str], as_json: bool) -> int:
     code = 0 if (data.trials["state"] == "complete").any() else 1
     if as_json:
         content = without_nan({"name": data.name, "study": ledger.place, **front(data)})
-        print(json.dumps(content, indent=1, ensure_ascii=False), file=output)
+        print(json.dumps(content, indent=1), file=output)
         return code
     console = Console(file=output, width=None if output.isatty() else 140, markup=False, emoji=False)
     print_front(data, console)

@@ -65,6 +65,13 @@ def study_url(config: StudyConfig) -> str | None:
     return f"{config.storage.path}/{config.name}" if is_url(config.storage.path) else None
 
 
+def sqlite_url(file: Path) -> str:
+    """The URL of a database in a file, whatever its path holds: ``?``, ``#`` and ``%`` mean something in a URL."""
+    from sqlalchemy import URL  # here alone: a mistake in the configuration is told before anything slow is imported
+
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
 def storage_url(config: StorageConfig, folder: Path) -> str:
     """The Optuna storage of a study in ``folder``.
 
@@ -72,7 +79,7 @@ def storage_url(config: StorageConfig, folder: Path) -> str:
         UserError: if the environment variable that holds the URL is not set.
     """
     if config.optuna == "sqlite":
-        return f"sqlite:///{folder / 'study.db'}"
+        return sqlite_url(folder / "study.db")
     variable = config.optuna.removeprefix("env:")
     if not os.environ.get(variable):
         raise UserError(f"storage.optuna: the environment variable {variable} is not set; it must hold a database URL")

@@ -26,6 +26,7 @@ from analysis.metric_names import of_set
 from study.config import StudyConfig, TrackingConfig
 from study.errors import UserError
 from study.ledger import Ledger, TrialRecord, language_rows
+from study.storage_config import sqlite_url
 from trainables.recipe import Recipe
 
 _log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def mlflow_store(setting: str) -> MlflowStore:
     except OSError as error:
         raise UserError(f"tracking.mlflow: the folder {shown} cannot be made: {error.strerror}") from None
     # MLflow keeps runs in a database also on the local disk: its older store of plain files is closed to new studies.
-    return MlflowStore(f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri(), is_secret)
+    return MlflowStore(sqlite_url(folder / "mlflow.db"), (folder / "artifacts").as_uri(), is_secret)
 
 
 def _checked_uri(value: str, shown: str, is_secret: bool) -> str:

@@ -70,6 +70,25 @@ def test_what_is_the_same_is_called_and_explained_the_same() -> None:
     assert with_json == {*COMMANDS} - {"study.dashboard", "analysis.notebook", "study.config_reference"}
 
 
+def test_what_a_terminal_cannot_show_is_a_question_mark(tmp_path: Path) -> None:
+    quiet = (
+        "from pathlib import Path\n"
+        "from study.environment import quiet\n"
+        f"with quiet(Path({str(tmp_path / 'study.log')!r})) as (output, errors):\n"
+        "    print('17 ± 2', file=output)"
+    )
+    shown = []
+    for words in (["-m", "study.describe"], ["-c", quiet]):
+        command = [sys.executable, *words]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+        shown.append(ran.stdout.decode("ascii"))
+    described, quietly = shown
+    assert "emoji-clip: sizes" in described
+    assert quietly == "17 ? 2\n"
+
+
 def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path: Path) -> None:
     code = (
         "import sys, study.describe\n"

@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         raise ExportError(f"{where}{error.strerror}; name another folder with --to") from None
     if options.json:
         written = {"study": trial.config.name, "trial": trial.number, "folder": str(folder)}
-        print(json.dumps({**written, "family": trial.config.teacher.family}, indent=1, ensure_ascii=False))
+        print(json.dumps({**written, "family": trial.config.teacher.family}, indent=1))
     else:
         print(f"Trial {trial.number} is now in {folder}: its README.md says how to load it.")
     return 0

@@ -21,6 +21,7 @@ from study.errors import UserError
 from study.ledger import Ledger, TrialRecord
 from study.samplers import _FewTrials, open_storage, patiently
 from study.selection import front
+from study.storage_config import storage_url
 from study.trials import Trials
 from study.warm_start import StartingPoint
 from trainables.layer_mapping import mapped_layers
@@ -299,6 +300,13 @@ def locked(database: Path, seconds: float) -> Iterator[None]:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         yield
+
+
+def test_the_database_lies_in_the_studys_folder_whatever_that_is_called(tmp_path: Path) -> None:
+    config, folder = load_config("emoji_clip"), tmp_path / "a b#c%20ü?d"
+    folder.mkdir()
+    open_storage(config, storage_url(config.storage, folder), "here")
+    assert (folder / "study.db").stat().st_size
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "tpe_grouped", "nsga2", "random", "gp"])

@@ -98,7 +98,7 @@ def _look(config: StudyConfig, sheet: Path, as_json: bool) -> None:
         undrawn = write_contact_sheet(sheet, load_prepared(sources, prepared.folders))
     if as_json:
         content = {"name": config.name, **found.as_json(), "contact_sheet": str(sheet), "without_font": undrawn}
-        print(json.dumps(content, indent=1, ensure_ascii=False))
+        print(json.dumps(content, indent=1))
         return
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False, highlight=False)
     print_inspection(found, console)
