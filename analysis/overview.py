@@ -58,7 +58,7 @@ def state(data: StudyData) -> list[str]:
     if trainings:
         again = _counted(len(data.confirmations), "recipe")
         lines.append(
-            f"{again} {'was' if len(data.confirmations) == 1 else 'were'} trained again, with {trainings} new seeds in all."
+            f"{again} {'was' if len(data.confirmations) == 1 else 'were'} trained again, with {_counted(trainings, 'new seed')} in all."
         )
     elif members:
         lines.append("No recipe was trained again: how much seeds differ is not known.")

@@ -119,7 +119,7 @@ def _print(report: RecipeReport) -> None:
     if report.languages[["retrieval", "vqa"]].notna().any(axis=None):
         console.print(_table(report.languages_in_words))
     if report.confirmed:
-        again = f"Trained again with {report.confirmed.seeds} new seeds"
+        again = f"Trained again with {report.confirmed.seeds} new seed{'s' if report.confirmed.seeds != 1 else ''}"
         console.print(f"{again}: it keeps its place with a chance of {100 * report.confirmed.support:.0f} %.")
     for note in report.notes:
         console.print(note, soft_wrap=True)

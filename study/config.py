@@ -41,8 +41,8 @@ class ResourcesConfig(Typed):
     gpus_per_worker: Annotated[float, Field(ge=0, strict=True)] = 0
     """GPUs of each worker: a whole number, or a share of one."""
     concurrent_trials: Count | Literal["auto"] = "auto"
-    """`auto`: as many as the nodes hold, of a cluster those that are up at the time; a number: so many, and on a cluster
-    what does not fit yet waits, for which an autoscaler adds nodes."""
+    """`auto`: as many as the nodes have GPUs for, or else cores and memory, of a cluster those that are up at the time; a
+    number: so many, and on a cluster what does not fit yet waits, for which an autoscaler adds nodes."""
     retries: Annotated[int, Field(ge=0, strict=True)] = 1
     """How often a trial whose process died or broke goes on from its last rung."""
     prefetch: Annotated[int, Field(ge=0, strict=True)] = 0

@@ -14,6 +14,8 @@ from study.errors import UserError
 TRIAL_RESOURCE = "trial"
 _LOOK_AGAIN = 2.0  # seconds
 _ROUNDING = 1e-9
+_OURS = 0.5e9  # bytes of a study's driver and of Ray itself on a node (measured)
+_DRIVER = 1.5e9  # bytes of what drives a trial with workers: its own process and Ray Train's controller (measured)
 
 Node = Mapping[str, float]  # what it has of each of Ray's resources
 
@@ -25,13 +27,16 @@ def present_nodes() -> list[Node]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def trials_at_once(resources: ResourcesConfig, nodes: Sequence[Node]) -> int:
+def trials_at_once(resources: ResourcesConfig, nodes: Sequence[Node], memory: float = 0.0) -> int:
     """How many trials these nodes hold.
 
     A trial without workers computes in its driver's process, on any node. One with workers has each of them on one
     node, and its driver where `TRIAL_RESOURCE` is offered, such as on a head that has no CPUs for trials.
+
+    ``memory``: bytes that a worker is expected to take. It is an estimate: a node with cores is held to have room for one
+    worker at least. Workers with a GPU are not counted by it.
     """
-    slots = sum(_workers(resources, node) for node in nodes)
+    slots = sum(_workers(resources, node, memory) for node in nodes)
     if resources.workers_per_trial == 0:
         return slots
     return min(_drivers(nodes), slots // resources.workers_per_trial)
@@ -83,6 +88,7 @@ class Room:
         """
         self._resources, self._may_grow, self._note, self._nodes = resources, may_grow, note, nodes
         self._looked = -math.inf
+        self._memory = 0.0  # bytes a worker; 0: not known
         self._held = trials_at_once(resources, nodes())
         # A number is what the user wants there to be: trials that wait for room have an autoscaler add nodes.
         self._waits = may_grow and resources.concurrent_trials != "auto"
@@ -96,11 +102,26 @@ class Room:
                 raise UserError(f"{error}{hint if may_grow else ''}") from None
             note(f"Waiting for nodes: {error}")
 
+    def expect(self, memory: float) -> None:
+        """Keep `trials`, where no number says how many, to what nodes hold of workers that take so many bytes."""
+        resources = self._resources
+        if resources.concurrent_trials != "auto":
+            return
+        if resources.workers_per_trial and not self._may_grow:  # their drivers are on this machine too
+            memory += _DRIVER / resources.workers_per_trial
+        cores, self._memory = self._held, memory
+        self._held = trials_at_once(resources, self._nodes(), memory)
+        if self.trials() < cores:
+            self._note(
+                f"Memory holds {self.trials()} of the {cores} trials that there are cores for, at {memory / 1e9:.1f} GB a "
+                "worker; a number in resources.concurrent_trials overrides that"
+            )
+
     def trials(self) -> int:
         """How many trials may run at once now: as many as there are wanted or as the nodes hold, at least one."""
         if self._may_grow and time.monotonic() - self._looked > _LOOK_AGAIN:
             self._looked = time.monotonic()
-            before, self._held = self._held, trials_at_once(self._resources, self._nodes())
+            before, self._held = self._held, trials_at_once(self._resources, self._nodes(), self._memory)
             if self._held != before:
                 self._note(f"The cluster has room for {self._held} trials at once, before for {before}")
         wanted = self._resources.concurrent_trials
@@ -120,12 +141,14 @@ class Room:
         return cpus, gpus
 
 
-def _workers(resources: ResourcesConfig, node: Node) -> int:
+def _workers(resources: ResourcesConfig, node: Node, memory: float) -> int:
     """How many workers a node holds; a share of a GPU is one of one GPU."""
     fits = math.floor(node.get("CPU", 0.0) / resources.cpus_per_worker + _ROUNDING)
     each, there = resources.gpus_per_worker, node.get("GPU", 0.0)
     if not each:
-        return fits
+        # Ray sets a part of the memory aside for objects, which studies have few of.
+        free = node.get("memory", math.inf) + node.get("object_store_memory", 0.0) - _OURS
+        return min(fits, max(1, int(min(fits, free / memory)))) if memory else fits
     of_gpus = there // each if each >= 1 else there * math.floor(1 / each + _ROUNDING)
     return min(fits, int(of_gpus))
 

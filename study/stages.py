@@ -165,6 +165,14 @@ class Stages:
         data = (prepared.folders["retrieval"], prepared.folders["vqa"], prepared.vocabulary)
         yield landmarks(teacher, student, *data, self._config.seed, self._config.training.precision)
 
+    def memory(self, teacher: Path, student: ModelSpec) -> Iterator[Any]:
+        """The bytes that a worker of a trial is expected to take on a CPU."""
+        from trainables.memory import worker_memory
+        from trainables.models.factory import read_spec
+
+        workers = max(1, self._config.resources.workers_per_trial)
+        yield worker_memory(student, read_spec(teacher), self._config.training, workers)
+
     def cache(self, teacher: Path, prepared: Prepared, layers: dict[str, list[int]]) -> Iterator[Any]:
         """The folder of the teacher cache."""
         from trainables.teacher_cache import build_cache

@@ -40,6 +40,47 @@ def test_trials_fit_nodes_one_by_one(resources: ResourcesConfig, nodes: list[Nod
     assert trials_at_once(resources, nodes) == expected
 
 
+LAPTOP: Node = {"CPU": 16.0, "trial": 16.0, "memory": 7e9, "object_store_memory": 3e9}
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "memory", "expected"),
+    [
+        (ResourcesConfig(), [LAPTOP], 0.0, 16),
+        (ResourcesConfig(), [LAPTOP], 1.6e9, 5),  # of 10 GB half a one is not theirs
+        (ResourcesConfig(), [LAPTOP, LAPTOP], 1.6e9, 10),
+        (ResourcesConfig(), [LAPTOP], 1e8, 16),
+        (ResourcesConfig(), [LAPTOP], 1e12, 1),  # it may be an estimate that is too high
+        (ResourcesConfig(cpus_per_worker=8), [LAPTOP], 1.6e9, 2),
+        (ResourcesConfig(workers_per_trial=2), [LAPTOP], 1.6e9, 2),
+        (ResourcesConfig(gpus_per_worker=1), [{**LAPTOP, "GPU": 8.0}], 1.6e9, 8),
+        (ResourcesConfig(), [NODE], 1.6e9, 4),  # of an unknown memory
+    ],
+)
+def test_memory_keeps_cores_free(resources: ResourcesConfig, nodes: list[Node], memory: float, expected: int) -> None:
+    assert trials_at_once(resources, nodes, memory) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        (ResourcesConfig(), 5),
+        (ResourcesConfig(concurrent_trials=7), 7),
+        (ResourcesConfig(workers_per_trial=2), 2),
+        (ResourcesConfig(workers_per_trial=8), 1),
+    ],
+)
+def test_as_many_trials_as_memory_holds_run_at_once_unless_a_number_says_otherwise(
+    resources: ResourcesConfig, expected: int
+) -> None:
+    notes: list[str] = []
+    room = Room(resources, False, notes.append, lambda: [LAPTOP])
+    cores = room.trials()
+    room.expect(1.6e9)
+    assert room.trials() == expected
+    assert notes == [] if expected == cores else f"Memory holds {expected} of the {cores} trials" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("resources", "nodes", "message"),
     [
