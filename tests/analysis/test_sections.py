@@ -74,7 +74,7 @@ def a_running_one_with_a_broken_folder(study: StudyFolder) -> None:
             [
                 "4 trials: 1 complete, 2 running or interrupted, 1 unreadable.",
                 "The study has not ended",
-                "1 recipe was trained again, with 1 new seeds in all.",
+                "1 recipe was trained again, with 1 new seed in all.",
                 "Trial 00001 cannot be read and is left out: ../trials/00001/recipe.json",
             ],
         ),
