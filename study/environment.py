@@ -53,6 +53,8 @@ _PROCESS_SETTINGS = {
 _HANDED_ON = ("POLYDISTILL_CACHE",)
 _GPU_DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/dri/renderD*")
 _ANSWER_WITHIN = 5.0  # seconds
+# Characters: below such a folder Ray has sockets, whose whole paths have 107 at most (unix(7)).
+_LONGEST_TEMPORARY = 107 - len("/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store.")
 _GONE_AFTER, _AWAY_AFTER = 3.0, 40.0  # seconds without an answer: of our own Ray, of one across a network
 
 
@@ -193,6 +195,8 @@ def prepare_process(address: str | None) -> None:
     if address is None:
         # Of one machine alone, whatever it runs: Ray's servers then listen on 127.0.0.1, and not on all interfaces.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY:
+            os.environ.setdefault("RAY_TMPDIR", "/tmp")
         use_own_token()
     elif has_token() and "RAY_AUTH_MODE" not in os.environ:
         # `ray start` asks for a token where there is one, but `ray.init` does not show it to an address that is named.

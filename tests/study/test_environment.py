@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from study.environment import describe_environment, quiet
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_libraries_write_goes_to_the_log_and_the_terminal_stays_ours(
@@ -38,3 +41,23 @@ def test_the_environment_names_versions_and_leaves_out_what_is_secret(monkeypatc
     assert found["packages"]["ray"]
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert "hush" not in str(found)
+
+
+STARTED = """
+from study.config import ResourcesConfig
+from study.environment import prepare_process, ray_cluster
+prepare_process(None)
+with ray_cluster(None, ResourcesConfig(), print):
+    import ray
+    print(ray.get(ray.remote(lambda: "up").remote()))
+"""
+
+
+def test_ray_starts_where_the_folder_for_temporary_files_has_a_long_name(tmp_path: Path) -> None:
+    folder = tmp_path / "of_a_job_of_a_batch_system" / "on_a_disk_of_its_own" / "with_a_name_that_says_it_all"
+    folder.mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"}
+    environment |= {"TMPDIR": str(folder), "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", STARTED]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "up\n", ran.stderr
