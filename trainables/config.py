@@ -193,7 +193,7 @@ class TrainingConfig(Typed):
     captions_per_image: Count = 1
     """Captions of each picture in a batch, in languages drawn at random."""
     precision: Precision = "auto"
-    """Of the forward pass; `auto`: bf16 where the device is made for it."""
+    """Of the forward pass; `auto`: bf16 where the device is made for it, as GPUs are from Ampere on."""
     schedule: Literal["wsd", "cosine"] = "wsd"
     """The learning rate after the warm-up: with `wsd` it stays, and falls over the last steps; with `cosine` it falls all
     along."""

@@ -27,7 +27,10 @@ def default_device() -> torch.device:
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype of forward passes: bf16 where asked for or, with ``auto``, where the hardware is faster in it."""
     if precision == "auto":
-        is_faster = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_multiplies_faster_in_bf16()
+        if device.type == "cuda":  # those before Ampere only emulate it, slowly
+            is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            is_faster = _cpu_multiplies_faster_in_bf16()
         return torch.bfloat16 if is_faster else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32
 

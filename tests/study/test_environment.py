@@ -43,6 +43,31 @@ def test_the_environment_names_versions_and_leaves_out_what_is_secret(monkeypatc
     assert "hush" not in str(found)
 
 
+SEEN = """
+import os, ray
+from study.config import ResourcesConfig
+from study.environment import prepare_process, ray_cluster
+prepare_process(None)
+with ray_cluster(None, ResourcesConfig(), print):
+    seen = ray.remote(num_cpus=1)(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
+    asked = seen.options(num_gpus=0.25)
+    print([ray.get(task.remote()) for task in (seen, asked)])
+"""
+
+
+def test_a_process_that_asks_for_no_gpu_sees_none(tmp_path: Path) -> None:
+    """As all trials of a study with resources.gpus_per_worker: 0 do; Ray counts the GPUs that it is told of."""
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "0",
+        "HOME": str(tmp_path),
+        "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}',
+    }
+    command = [sys.executable, "-c", SEEN]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "['', '0']\n", ran.stderr
+
+
 STARTED = """
 from study.config import ResourcesConfig
 from study.environment import prepare_process, ray_cluster

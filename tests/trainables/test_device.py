@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +38,18 @@ def test_whether_bf16_is_faster_is_measured_once_for_all_processes(
     (known,) = tmp_path.glob("bf16/*.json")
     known.unlink()
     assert found_by_a_new_process() != first
+
+
+@pytest.mark.parametrize(("generation", "expected"), [(7, torch.float32), (8, torch.bfloat16)])
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp32(
+    generation: int, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: SimpleNamespace(major=generation))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _device: True)
+    assert torch.cuda.is_bf16_supported()
+    assert device.resolve_precision("auto", torch.device("cuda")) == expected
 
 
 @pytest.mark.parametrize(("tokens", "is_fused"), [(16, False), (77, False), (197, True)])
