@@ -130,15 +130,12 @@ class Room:
         return wanted if self._waits else min(wanted, self._held)
 
     def for_stage(self) -> tuple[float, float]:
-        """CPUs and GPUs of a stage, which has the cluster to itself: those of the best node, and one GPU at most; where no
-        node will do, those of a trial's worker, for which nodes are added.
+        """CPUs and GPUs of a stage, which has the cluster to itself: all CPUs of the best node, and one GPU if trials ask for
+        any; where no node will do, those of a trial's worker, for which nodes are added.
         """
         needs_gpu = self._resources.gpus_per_worker > 0
-        fit = [node for node in self._nodes() if node.get("CPU") and (node.get("GPU") or not needs_gpu)]
-        if not fit:
-            return self._resources.cpus_per_worker, float(needs_gpu)
-        gpus, cpus = max((min(1.0, node.get("GPU", 0.0)), node["CPU"]) for node in fit)
-        return cpus, gpus
+        fit = [node["CPU"] for node in self._nodes() if node.get("CPU") and (node.get("GPU") or not needs_gpu)]
+        return max(fit, default=self._resources.cpus_per_worker), float(needs_gpu)
 
 
 def _workers(resources: ResourcesConfig, node: Node, memory: float) -> int:

@@ -159,7 +159,7 @@ def test_a_stage_gets_the_best_node_and_asks_for_one_where_none_will_do() -> Non
         return Room(resources, True, lambda _: None, lambda: nodes).for_stage()
 
     several = (HEAD, {"CPU": 16.0}, NODE, {"CPU": 8.0, "GPU": 4.0})
-    assert of(ResourcesConfig(), *several) == (8, 1)
-    assert of(ResourcesConfig(), *several[:2]) == (16, 0)
+    assert of(ResourcesConfig(), *several) == (16, 0)  # no GPU that trials do without
+    assert of(ResourcesConfig(gpus_per_worker=0.25), *several) == (8, 1)
     assert of(ResourcesConfig(gpus_per_worker=0.5, concurrent_trials=2), *several[:2]) == (1, 1)
     assert of(ResourcesConfig(cpus_per_worker=2, concurrent_trials=2), HEAD) == (2, 0)

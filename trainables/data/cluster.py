@@ -44,10 +44,10 @@ def has_several_nodes() -> bool:
 
 
 def share_of_gpu() -> float:
-    """What tasks ask for of a GPU: one, where the cluster has any."""
+    """What tasks ask for of a GPU: one, where this process was given any."""
     import ray
 
-    return min(1.0, float(ray.cluster_resources().get("GPU", 0.0)))
+    return float(bool(ray.get_gpu_ids()))
 
 
 def on_a_node(work: Callable[[], T], gpus: float) -> T:
