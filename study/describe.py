@@ -162,6 +162,7 @@ def _cost(found: Description) -> Table:
             "",
             _memory(cost.memory),
         )
+    table.add_row("a process that trains on a CPU, libraries included", "", _memory(found.worker_memory), style="bold")
     table.add_row(f"teacher cache of {found.cached_images:,} images, on disk", "", _memory(found.cache_bytes))
     return table
 

@@ -14,6 +14,7 @@ from trainables.data.emoji import splits
 from trainables.data.settings import EmojiCaptions
 from trainables.encoding import IMAGES, TEXTS
 from trainables.layer_mapping import mapped_layers
+from trainables.memory import of_process
 from trainables.models.spec import ModelSpec
 from trainables.recipe import LayerMapping
 from trainables.student import student_spec
@@ -74,6 +75,11 @@ class Description:
     trial: Work
     study: Work
 
+    @property
+    def worker_memory(self) -> int:
+        """The bytes that a worker of a trial is expected to take on a CPU."""
+        return of_process(self.step, self.student.encoding)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the totals."""
         plain = asdict(self)
@@ -81,6 +87,7 @@ class Description:
             name = "teacher" if model is self.teacher else "student"
             plain[name] |= {"spec": model.spec.model_dump(mode="json"), "total": model.total}
         plain["step"] |= {"flops": self.step.flops, "memory": self.step.memory}
+        plain["worker_memory"] = self.worker_memory
         return plain
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from trainables.artifacts import artifact, write_json
 
 if TYPE_CHECKING:
     from trainables.config import TrainingConfig
+    from trainables.cost import EncodingCost, StepCost
     from trainables.models.spec import ModelSpec
 
 _STAGE_VERSION = 1  # raise it when the same sizes give another estimate
@@ -19,11 +19,15 @@ _LIBRARIES = (
 )
 
 
+def of_process(step: StepCost, encoding: EncodingCost) -> int:
+    """Bytes of a process that does such training steps and such an evaluation: its libraries, and whichever is more."""
+    return _LIBRARIES + max(step.memory, encoding.memory)
+
+
 def worker_memory(student: ModelSpec, teacher: ModelSpec, training: TrainingConfig, workers: int) -> int:
     """Bytes of one of a trial's ``workers`` on a CPU, without the files that it shares with others; kept in the cache.
 
-    Its libraries, and a training step or an evaluation, whichever is more (`trainables.cost`). A student's evaluation
-    takes less where texts are shorter than the context.
+    It is counted as by `trainables.cost`. An evaluation takes less where texts are shorter than the context.
     """
     fields = {
         "student": student.model_dump(mode="json"),
@@ -38,8 +42,7 @@ def worker_memory(student: ModelSpec, teacher: ModelSpec, training: TrainingConf
 
         shape = BatchShape(training.batch_size, training.captions_per_image, workers, training.accumulation)
         step, encoding = step_cost(student, teacher, shape), encoding_cost(student, IMAGES, TEXTS)
-        whole = _LIBRARIES + max(step.memory, encoding.memory)
-        write_json(folder / "memory.json", {"bytes": whole, "step": asdict(step), "encoding": asdict(encoding)})
+        write_json(folder / "memory.json", {"bytes": of_process(step, encoding)})
 
     found = artifact("worker-memory", fields, build) / "memory.json"
     return int(json.loads(found.read_text(encoding="utf-8"))["bytes"])

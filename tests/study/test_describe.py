@@ -36,6 +36,7 @@ def test_json_is_that_of_the_configuration(capsys: pytest.CaptureFixture[str]) -
     # Two workers take half of 128 images with two texts each.
     encoding = 64 * (student["encoding"]["image_flops"] + 2 * student["encoding"]["text_flops"])
     assert encoding < step["forward_flops"] < 1.2 * encoding
+    assert found["worker_memory"] == pytest.approx(0.5e9 + max(step["memory"], student["encoding"]["memory"]))
     assert found["trial"] == {"steps": 80, "images": 80 * 128, "flops": 80 * 2 * step["flops"]}
     assert found["study"]["steps"] == (10 + 2 * 5) * 80  # trials, and two further trainings of five
     # Views, embeddings and hidden states of all layers: `monotone` may map any of them.
@@ -55,6 +56,7 @@ def test_tables_show_teacher_beside_student(capsys: pytest.CaptureFixture[str]) 
     assert rows["text layers"][2] == f"{2 * (12 * 128**2 + 13 * 128):,}"
     assert rows["image"] == ["2 of 6", "3 6", "5 6", "1 2", "15 maps"]
     assert rows["a trial"][:2] == ["80", "10,240"]
+    assert rows["a process that trains on a CPU, libraries included"][1].endswith(" GB")
 
 
 def test_a_study_at_full_size_is_described_in_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
