@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
@@ -79,7 +79,7 @@ class Progress:
         self._state = state
         self._fraction = state.done / state.total if state.total else 0.0
         if has_ended and not self.console.is_terminal:
-            self.console.print(self._summary(), soft_wrap=True)
+            self.console.print(self._summary({}), soft_wrap=True)  # the next trial is about to start
 
     def _advance(self, done: int, total: int) -> None:
         self._fraction = done / total if total else 0.0
@@ -92,11 +92,11 @@ class Progress:
         left = f", about {_minutes(elapsed * (1 / self._fraction - 1))} left" if self._fraction > 0.02 else ""
         return f"{100 * self._fraction:.0f} %, {_minutes(elapsed)}{left}"
 
-    def _summary(self) -> str:
+    def _summary(self, running: Mapping[str, int]) -> str:
         state = self._state
         best = ", ".join(f"best {name} {value:.3g}" for name, value in state.best.items())
         named = {name: state.ended.get(name, 0) for name in _ALWAYS_SHOWN} | state.ended
-        counts = ", ".join(f"{count} {name}" for name, count in {"running": state.running, **named}.items())
+        counts = ", ".join(f"{count} {name}" for name, count in {**running, **named}.items())
         return f"trials {state.done}/{state.total}: {counts}; front {state.front}" + (f"; {best}" if best else "")
 
     def _render(self) -> Group:
@@ -107,7 +107,7 @@ class Progress:
             Text("━" * done, style="green") + Text("─" * (30 - done), style="bright_black"),
             Text(self._so_far()),
         )
-        return Group(bar, Text(self._summary())) if self._state.total else Group(bar)
+        return Group(bar, Text(self._summary({"running": self._state.running}))) if self._state.total else Group(bar)
 
 
 def _minutes(seconds: float) -> str:

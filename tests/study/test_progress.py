@@ -26,7 +26,7 @@ def test_without_a_terminal_progress_is_a_plain_line_a_stage_and_a_finished_tria
     assert stream.getvalue().splitlines() == [
         "Study tiny in /data/[old]/a/rather/long/path/that/does/not/fit/on/a/line/of/eighty/columns/tiny",
         "fit teacher: 0 s",
-        "trials 6/9: 1 running, 3 complete, 2 stopped, 1 failed; front 2; best map 0.123, best std 4",
+        "trials 6/9: 3 complete, 2 stopped, 1 failed; front 2; best map 0.123, best std 4",
         "search: 0 s",
     ]
 
