@@ -99,8 +99,7 @@ def describe(config: StudyConfig, space: SearchSpace) -> Description:
     teacher = teacher_spec(config.teacher, fitted.vocab_size) if fitted else published_spec(config.teacher)
     student = student_spec(config.student, teacher)
     training, confirm, workers = config.training, config.search.confirm, max(1, config.resources.workers_per_trial)
-    batch = BatchShape(training.batch_size, training.captions_per_image, workers, training.accumulation)
-    step = step_cost(student, teacher, batch)
+    step = step_cost(student, teacher, BatchShape.of(training, workers))
     counts = [len(splits()[s.split]) if isinstance(s, EmojiCaptions) else None for s in config.data.train.values()]
     images = None if None in counts else sum(count for count in counts if count is not None)
     cached = images or _UNREAD

@@ -155,11 +155,8 @@ class _Stages:
                 landmarks = stages.run("landmarks", teacher, prepared, student, progress=advance)
                 untrained = landmarks["random_student"]
                 untrained["summary"] = with_lift(untrained["summary"], accuracies, chance)
-                memory = (
-                    0 if config.resources.gpus_per_worker else stages.run("memory", teacher, student, progress=advance)
-                )
+                self._room.expect(lambda: stages.run("memory", teacher, student, progress=advance))
             progress.note(f"Students: {_sizes(student)}")
-            self._room.expect(memory)
             self._described = {
                 "family": config.teacher.family,
                 "parameters": scores["parameters"],

@@ -102,11 +102,14 @@ class Room:
                 raise UserError(f"{error}{hint if may_grow else ''}") from None
             note(f"Waiting for nodes: {error}")
 
-    def expect(self, memory: float) -> None:
-        """Keep `trials`, where no number says how many, to what nodes hold of workers that take so many bytes."""
+    def expect(self, worker: Callable[[], float]) -> None:
+        """Keep `trials` to what nodes hold of workers that take so many bytes, unless a number or GPUs say how many; only
+        then is ``worker`` asked.
+        """
         resources = self._resources
-        if resources.concurrent_trials != "auto":
+        if resources.concurrent_trials != "auto" or resources.gpus_per_worker:
             return
+        memory = worker()
         if resources.workers_per_trial and not self._may_grow:  # their drivers are on this machine too
             memory += _DRIVER / resources.workers_per_trial
         cores, self._memory = self._held, memory

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from trainables.accumulation import Outputs, backward_in_parts
+from trainables.config import TrainingConfig
 from trainables.layer_mapping import layer_distances, layer_loss
 from trainables.models.dual_encoder import DualEncoder
 from trainables.models.factory import build_model
@@ -129,6 +130,11 @@ class BatchShape:
     workers: int = 1
     accumulation: int = 1  # parts of a worker's share
     queue_size: int = Replication().queue_size  # of DR
+
+    @classmethod
+    def of(cls, training: TrainingConfig, workers: int) -> BatchShape:
+        """That of a study's trials, of so many workers each."""
+        return cls(training.batch_size, training.captions_per_image, workers, training.accumulation)
 
 
 def step_cost(student: ModelSpec, teacher: ModelSpec, batch: BatchShape) -> StepCost:

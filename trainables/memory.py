@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from trainables.models.spec import ModelSpec
 
 _STAGE_VERSION = 1  # raise it when the same sizes give another estimate
-_LIBRARIES = (
-    500_000_000  # bytes of a process that has imported torch, open_clip and Ray, without mapped files (measured)
-)
+# Bytes of a process that has imported torch, open_clip and Ray, without the files that it maps (measured).
+_LIBRARIES = 500_000_000
 
 
 def of_process(step: StepCost, encoding: EncodingCost) -> int:
@@ -40,8 +39,8 @@ def worker_memory(student: ModelSpec, teacher: ModelSpec, training: TrainingConf
         from trainables.cost import BatchShape, encoding_cost, step_cost
         from trainables.encoding import IMAGES, TEXTS
 
-        shape = BatchShape(training.batch_size, training.captions_per_image, workers, training.accumulation)
-        step, encoding = step_cost(student, teacher, shape), encoding_cost(student, IMAGES, TEXTS)
+        step = step_cost(student, teacher, BatchShape.of(training, workers))
+        encoding = encoding_cost(student, IMAGES, TEXTS)
         write_json(folder / "memory.json", {"bytes": of_process(step, encoding)})
 
     found = artifact("worker-memory", fields, build) / "memory.json"

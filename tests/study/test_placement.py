@@ -76,9 +76,15 @@ def test_as_many_trials_as_memory_holds_run_at_once_unless_a_number_says_otherwi
     notes: list[str] = []
     room = Room(resources, False, notes.append, lambda: [LAPTOP])
     cores = room.trials()
-    room.expect(1.6e9)
+    room.expect(lambda: 1.6e9)
     assert room.trials() == expected
     assert notes == [] if expected == cores else f"Memory holds {expected} of the {cores} trials" in notes[0]
+
+
+@pytest.mark.parametrize("resources", [ResourcesConfig(concurrent_trials=7), ResourcesConfig(gpus_per_worker=0.5)])
+def test_what_a_worker_takes_is_not_asked_where_it_does_not_matter(resources: ResourcesConfig) -> None:
+    room = Room(resources, False, lambda _: None, lambda: [{**LAPTOP, "GPU": 8.0}])
+    room.expect(lambda: pytest.fail("asked"))
 
 
 @pytest.mark.parametrize(
