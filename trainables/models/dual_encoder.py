@@ -58,7 +58,7 @@ class DualEncoder(nn.Module, ABC):
         size = self.spec.image.image_size
         if images.shape[-1] != size:  # of a student that sees less than its teacher, for whom they were prepared
             images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        return torch.addcmul(self._offset, images, self._factor)
+        return (images * self._factor).add_(self._offset)
 
     def read(self, tokens: Tensor) -> Tensor:
         """Prepared token ids, int [B, T], as the text tower takes them: in its own vocabulary, at most as many as its

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.nn import functional
 
 from trainables.data.augment import apply_views, draw_views
 
@@ -36,6 +37,15 @@ def test_shift_by_whole_pixels_brings_in_white() -> None:
     shifted = apply_views(pictures(), affine(right=2 * 3 / SIZE))
     torch.testing.assert_close(shifted[..., : SIZE - 3], as_pixels(pictures())[..., 3:], rtol=0, atol=1e-5)
     torch.testing.assert_close(shifted[..., SIZE - 3 :], torch.ones(2, 3, SIZE, 3))
+
+
+def test_views_lie_where_torch_puts_them() -> None:
+    wide = torch.randint(0, 256, (16, SIZE, 2 * SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    views = draw_views((16,), torch.Generator().manual_seed(3))
+    ink = 1 - as_pixels(wide)
+    grid = functional.affine_grid(views, list(ink.shape), align_corners=False)
+    expected = 1 - functional.grid_sample(ink, grid, align_corners=False)
+    torch.testing.assert_close(apply_views(wide, views), expected, rtol=0, atol=1e-5)
 
 
 def test_white_stays_white_in_any_view() -> None:
