@@ -194,7 +194,8 @@ def questions(split: Literal["validation", "test"]) -> list[Question]:
     random.Random(_SPLIT_SEED).shuffle(halves)
     half = len(halves) // 2
     seen = halves[:half] if split == "validation" else halves[half:]
-    known = [i for i in range(len(emojis)) if i not in set(members["novel"])]
+    novel = set(members["novel"])
+    known = [i for i in range(len(emojis)) if i not in novel]
 
     by_look: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for i in known:
@@ -204,13 +205,19 @@ def questions(split: Literal["validation", "test"]) -> list[Question]:
     flags = [i for i in subjects if emojis[i].kind == "flag"]
     objects = [i for i in subjects if emojis[i].kind == "object"]
     position = {index: place for place, index in enumerate(objects)}
-    people = [i for i in known if emojis[i].kind == "person"]
     shapes = [i for i in known if emojis[i].kind == "shape"]
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)  # of people, apart by gender
     sizes: dict[str, int] = defaultdict(int)
+    people = [i for i in known if emojis[i].kind == "person"]
     for i in people:
+        groups[(emojis[i].group, emojis[i].gender)].append(i)
         sizes[emojis[i].group] += 1
 
     own = set(members[split])
+    alike: dict[tuple[int, str, str, str], list[int]] = defaultdict(list)  # people in groups of one size
+    for i in people:
+        if i in own:
+            alike[(sizes[emojis[i].group], emojis[i].tone, emojis[i].gender, emojis[i].people)].append(i)
     found: list[Question] = []
 
     def ask(kind: str, subject: int, distractors: Sequence[int], wanted: int = _MOST_OPTIONS - 1) -> None:
@@ -224,30 +231,10 @@ def questions(split: Literal["validation", "test"]) -> list[Question]:
     for subject in subjects:
         it = emojis[subject]
         if it.kind == "person":
-            same = [i for i in people if sizes[emojis[i].group] == sizes[it.group]]
-            alike = (it.tone, it.gender, it.people)
-            ask(
-                "activity",
-                subject,
-                [
-                    i
-                    for i in same
-                    if i in own
-                    and emojis[i].group != it.group
-                    and (emojis[i].tone, emojis[i].gender, emojis[i].people) == alike
-                ],
-            )
-            ask(
-                "tone",
-                subject,
-                [
-                    i
-                    for i in same
-                    if (emojis[i].group, emojis[i].gender) == (it.group, it.gender)
-                    and len(emojis[i].tone) == len(it.tone)
-                    and emojis[i].tone != it.tone
-                ],
-            )
+            looks = alike[(sizes[it.group], it.tone, it.gender, it.people)]
+            ask("activity", subject, [i for i in looks if emojis[i].group != it.group])
+            toned = [i for i in groups[(it.group, it.gender)] if len(emojis[i].tone) == len(it.tone)]
+            ask("tone", subject, [i for i in toned if emojis[i].tone != it.tone])
             others = {"person", "woman", "man"} - {it.gender}
             ask("gender", subject, [i for g in sorted(others) for i in by_look[(it.group, it.tone, g)][:1]], 2)
         elif it.kind == "shape":
