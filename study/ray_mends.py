@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -24,3 +25,16 @@ def _with_memory_kills(manager: Any, tracked_actor_task: Any, exception: Excepti
     if isinstance(exception, OutOfMemoryError):
         exception = RayActorError(error_msg=f"OutOfMemoryError: {exception}")
     _actor_task_failed(manager, tracked_actor_task, exception)
+
+
+def count_no_callbacks() -> None:
+    """Let Tune start without what other people log their trials with.
+
+    Ray 2.60 counts callbacks for its usage statistics even where these are off. To tell which of them are its own, it
+    imports mlflow, wandb and comet where they are installed: mlflow alone takes most of a second, and comet changes torch.
+    """
+    usage.tag_callbacks = _count_none
+
+
+def _count_none(_callbacks: object) -> bool:
+    return False

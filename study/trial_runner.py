@@ -20,7 +20,7 @@ from study.config import StudyConfig
 from study.environment import interrupt
 from study.ledger import Ledger, State, TrialRecord
 from study.placement import TRIAL_RESOURCE
-from study.ray_mends import fail_one_trial_when_memory_runs_out
+from study.ray_mends import count_no_callbacks, fail_one_trial_when_memory_runs_out
 from study.ray_metrics import RayMetrics
 from study.search import Recorder, RecordSearcher, Source
 from study.trial_plan import Inputs, trial_plan
@@ -65,6 +65,7 @@ class TrialRunner:
             UserError: if Optuna's storage does not come back.
         """
         fail_one_trial_when_memory_runs_out()
+        count_no_callbacks()
         remove_left_overs(self._ledger)
         ray_folder = _new_ray_folder(self._ledger)
         timed = _Timed(source, self.spent, self._metrics)

@@ -22,7 +22,6 @@ from tests.study.tiny import (
     check_that_optuna_and_ledger_agree,
     check_that_trials_are_those_of_a_fast_storage,
 )
-from trainables.resources import is_out_of_memory
 
 if TYPE_CHECKING:
     from tests.study.tiny import Outcome, Study
@@ -179,50 +178,6 @@ def test_a_study_runs_on_a_cluster_that_is_up_and_leaves_it_up(study: Study, run
         assert len(study.results()) == 2
         assert study.read("results/front.json")["members"] is not None
         assert answers(address, run_environment)
-
-
-KILLED_FOR_MEMORY = """
-import sys, time
-from pathlib import Path
-import ray
-from ray import tune
-from study.ray_mends import fail_one_trial_when_memory_runs_out
-
-fail_one_trial_when_memory_runs_out()
-lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
-memory = {words[0]: 1024 * float(words[1]) for words in lines}
-settings = {
-    "memory_usage_threshold": (memory["MemTotal:"] - memory["MemAvailable:"] + 3e9) / memory["MemTotal:"],
-    "memory_monitor_refresh_ms": 100,
-}
-ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _system_config=settings)
-
-
-def trial(config):
-    taken = []
-    while config["greedy"]:
-        taken.append(b"x" * 100_000_000)
-        time.sleep(0.05)
-    tune.report({"ended": 1})
-
-
-space = {"greedy": tune.grid_search([True, False])}
-config = tune.RunConfig(verbose=0, storage_path=sys.argv[1], name="killed")
-found = tune.Tuner(trial, param_space=space, run_config=config).fit()
-ray.shutdown()
-print(found.num_errors, found.num_terminated)
-"""
-
-
-def test_a_trial_that_rays_memory_monitor_kills_fails_alone_and_says_why(
-    tmp_path: Path, run_environment: dict[str, str]
-) -> None:
-    command = [sys.executable, "-c", KILLED_FOR_MEMORY, str(tmp_path)]
-    ran = subprocess.run(command, cwd=ROOT, env=run_environment, capture_output=True, text=True, timeout=180)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    assert ran.stdout.splitlines()[-1] == "1 1"
-    (error,) = tmp_path.glob("killed/*/error.txt")
-    assert is_out_of_memory(error.read_text(encoding="utf-8"))
 
 
 def test_a_ray_that_is_killed_while_it_starts_ends_the_study_at_once_and_with_a_word(study: Study) -> None:
