@@ -68,7 +68,7 @@ def refuse_another_space(space: SearchSpace, folder: Path, has_begun: bool) -> N
     if not has_begun or not path.exists():  # one that began with an earlier version of this code has none
         write_json(path, now)
         return
-    before = read_field(path)
+    before = read_field(path, of=dict)
     changed = [
         f"{name} was {_shown(before.get(name))} and is {_shown(now.get(name))}"
         for name in dict.fromkeys([*now, *before])

@@ -280,7 +280,7 @@ def refuse_another_teacher(folder: Path, described: Mapping[str, Any]) -> None:
     path = folder / "teacher.json"
     if "content" not in described or not path.exists():
         return
-    began = read_field(path, "content")
+    began = read_field(path, "content", of=dict)
     if began != described["content"]:
         changed = min(
             key for key in {**began, **described["content"]} if began.get(key) != described["content"].get(key)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -32,6 +32,8 @@ _CONFIRMATIONS = "confirm"
 State = Literal["complete", "stopped", "infeasible", "failed"]
 _OF_RESULTS = ("state", "reason", "steps", "seconds", "metrics", "scores", "finished")  # what a study reads of them
 _OF_REPORTS = ("step", "final", "metrics")
+Value = TypeVar("Value", str, int, float, dict[str, Any])
+_NAMES = {str: "a text", int: "a whole number", float: "a number", dict: "a record"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,7 @@ class Ledger:
         if not path.exists():
             write_json(path, {"optuna_study": f"{self.folder.name}-{uuid.uuid4().hex[:8]}", "created": _now()})
             self.keep(path)
-        return str(read_field(path, "optuna_study"))
+        return read_field(path, "optuna_study", of=str)
 
     def records(self) -> list[TrialRecord]:
         """All trials that have a recipe, by number."""
@@ -229,7 +231,7 @@ class Ledger:
     def search_seconds(self) -> float:
         """Wall time of the search so far, over all runs."""
         path = self.folder / "search.json"
-        return float(read_field(path, "seconds")) if path.exists() else 0.0
+        return read_field(path, "seconds", of=float) if path.exists() else 0.0
 
     def spent(self, seconds: float) -> None:
         """Record the wall time of the search so far, over all runs."""
@@ -271,23 +273,28 @@ class Ledger:
         return result
 
 
-def read_field(path: Path, *keys: str) -> Any:
-    """What a record of the study has under these keys, each inside the one before.
+def read_field(path: Path, *keys: str, of: type[Value]) -> Value:
+    """What a record of the study has under these keys, each inside the one before: a value ``of`` this type.
 
     Raises:
-        UserError: if it cannot be read, or lacks one.
+        UserError: if it cannot be read, lacks one, or has something else there.
     """
     value: Any = _read(path)
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             raise _lacking(path, ".".join(keys))
         value = value[key]
+    if isinstance(value, int) and of is float:
+        value = float(value)
+    if not isinstance(value, of):
+        raise _unreadable(path, f"{'.'.join(keys)} is {json.dumps(value)[:50]} instead of {_NAMES[of]}")
     return value
 
 
 def _records(folder: Path) -> Iterator[TrialRecord]:
     for path in sorted(folder.glob("*/recipe.json")):
-        number, fields, seed = (read_field(path, key) for key in ("number", "recipe", "seed"))
+        number, seed = (read_field(path, key, of=int) for key in ("number", "seed"))
+        fields = read_field(path, "recipe", of=dict)
         try:
             recipe = Recipe.model_validate(fields)
         except ValidationError as error:

@@ -152,7 +152,7 @@ def _why_finished(config: StudyConfig, ledger: Ledger) -> str | None:
     ended = {record: result for record, result in finished.items() if result is not None}
     if len(ended) < len(finished) or not (folder / "results" / "front.json").exists():
         return None
-    teacher = read_field(folder / "teacher.json", "scores", "validation", "summary")
+    teacher = read_field(folder / "teacher.json", "scores", "validation", "summary", of=dict)
     reference = reference_point(teacher, config.search.directions)
     budget = Budget(config.search, ledger, reference)
     for result in sorted(ended.values(), key=lambda result: str(result["finished"])):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,13 @@ def test_a_damaged_record_is_named_with_what_to_do(ledger: Ledger, content: str)
     (record.folder / "recipe.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"trials/00003/recipe\.json cannot be read \(.*give --fresh"):
         ledger.records()
+
+
+def test_a_record_that_has_something_else_is_named_with_what_would_be_right(ledger: Ledger) -> None:
+    path = ledger.begin(3, RECIPE, 7).folder / "recipe.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    for key, value, wanted in (("number", "3", "a whole number"), ("recipe", ["fd"], "a record")):
+        path.write_text(json.dumps({**fields, key: value}), encoding="utf-8")
+        found = re.escape(f"recipe.json cannot be read ({key} is {json.dumps(value)} instead of {wanted})")
+        with pytest.raises(UserError, match=found):
+            ledger.records()

@@ -107,7 +107,7 @@ def test_a_study_does_not_go_on_with_another_teacher(tmp_path: Path) -> None:
         UserError, match=rf"org/model was {'a' * 40} and is {'b' * 40}; pin a hub id by teacher\.revision"
     ):
         refuse_another_teacher(tmp_path, moved)
-    for damaged in ("{", "{}"):
+    for damaged in ("{", "{}", '{"content": "org/model"}'):
         (tmp_path / "teacher.json").write_text(damaged, encoding="utf-8")
         with pytest.raises(UserError, match=r"teacher\.json cannot be read \(.*give --fresh"):
             refuse_another_teacher(tmp_path, described)
