@@ -279,7 +279,12 @@ def read_field(path: Path, *keys: str, of: type[Value]) -> Value:
     Raises:
         UserError: if it cannot be read, lacks one, or has something else there.
     """
-    value: Any = _read(path)
+    return _field(path, _read(path), *keys, of=of)
+
+
+def _field(path: Path, content: dict[str, Any], *keys: str, of: type[Value]) -> Value:
+    """`read_field` of a record that was read from ``path``."""
+    value: Any = content
     for key in keys:
         if not isinstance(value, dict) or key not in value:
             raise _lacking(path, ".".join(keys))
@@ -293,8 +298,9 @@ def read_field(path: Path, *keys: str, of: type[Value]) -> Value:
 
 def _records(folder: Path) -> Iterator[TrialRecord]:
     for path in sorted(folder.glob("*/recipe.json")):
-        number, seed = (read_field(path, key, of=int) for key in ("number", "seed"))
-        fields = read_field(path, "recipe", of=dict)
+        content = _read(path)
+        number, seed = (_field(path, content, key, of=int) for key in ("number", "seed"))
+        fields = _field(path, content, "recipe", of=dict)
         try:
             recipe = Recipe.model_validate(fields)
         except ValidationError as error:

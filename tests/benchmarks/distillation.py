@@ -151,16 +151,15 @@ def large_plan(plan: TrialPlan, place: Path, layers: float, width: float) -> Tri
     tokenizer = TokenizerConfig(vocab_size=49408, context_length=77)
     teacher = build_model(teacher_spec(TeacherConfig(model=sizes, tokenizer=tokenizer), tokenizer.vocab_size), 0)
     teacher.save(place / "teacher")
-    _random_captions(tokenizer).save(place / f"noise-{_LARGE_IMAGES}")
+    train = place / f"noise-{_LARGE_IMAGES}"  # the cache knows the data by this name
+    _random_captions(tokenizer).save(train)
     shares = StudentConfig(
         image=StudentImageTower(layers=layers, width=width), text=StudentTextTower(layers=layers, width=width)
     )
     student = student_spec(shares, teacher.spec)
     every = {"image": range(12), "text": range(12)}
-    cache = build_cache(
-        place / "teacher", place / f"noise-{_LARGE_IMAGES}", CacheConfig(views=1), every, 0, "auto", lambda *_: None
-    )
-    paths = {"train": place / f"noise-{_LARGE_IMAGES}", "teacher": place / "teacher", "cache": cache}
+    cache = build_cache(place / "teacher", train, CacheConfig(views=1), every, 0, "auto", lambda *_: None)
+    paths = {"train": train, "teacher": place / "teacher", "cache": cache}
     return plan.model_copy(
         update={
             "student": student,
